@@ -105,8 +105,7 @@ enum Command {
     Health(health::Health),
     /// Follow access logs of web servers and send matching requests to a running daemon as events.
     Tail(tail::Tail),
-    /// Send the messages of a stream of NATS JetStream to a running daemon as events, each message
-    /// once.
+    /// Send the messages of NATS JetStream or Kafka to a running daemon as events, each message once.
     Consume(consume::Consume),
     /// Import recorded events or a catalog into a daemon or a data directory, each row once.
     Import(import::Import),

@@ -1,4 +1,4 @@
-//! Progress files of `sequor import`, `sequor tail` and `sequor recommend`: small JSON files that are
+//! Progress files of `sequor import`, `tail`, `consume` and `recommend`: small JSON files that are
 //! replaced atomically.
 
 use anyhow::Context;
@@ -59,10 +59,22 @@ impl ProgressFile {
     /// Replaces the state. The write is not synced to the disk. If it is lost, entries are only
     /// sent again.
     pub(super) fn write_state<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
+        self.replace_state(state, false)
+    }
+
+    /// Replaces the state, and syncs it to the disk before.
+    pub(super) fn write_state_synced<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
+        self.replace_state(state, true)
+    }
+
+    fn replace_state<T: Serialize>(&self, state: &T, is_synced: bool) -> anyhow::Result<()> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let replace = || -> anyhow::Result<()> {
             let mut unfinished = NamedTempFile::new_in(folder)?;
             unfinished.write_all(&serde_json::to_vec(state)?)?;
+            if is_synced {
+                unfinished.as_file().sync_all()?;
+            }
             unfinished.persist(&self.path)?;
             Ok(())
         };

@@ -54,6 +54,8 @@ pub(super) enum RowLocation {
     Byte(u64),
     /// Sequence number of a message.
     Message(u64),
+    /// Partition and offset of a record of Kafka.
+    Record(i32, i64),
 }
 
 impl fmt::Display for RowLocation {
@@ -62,6 +64,7 @@ impl fmt::Display for RowLocation {
             Self::Line(line) => write!(out, "{line}"),
             Self::Byte(byte) => write!(out, "byte {byte}"),
             Self::Message(sequence) => write!(out, "message {sequence}"),
+            Self::Record(partition, offset) => write!(out, "record {partition}/{offset}"),
         }
     }
 }

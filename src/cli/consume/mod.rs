@@ -3,8 +3,10 @@
 mod background;
 mod consume_metrics;
 mod jetstream_source;
+mod kafka_source;
 mod message_sender;
 mod queue_message;
+mod queue_source;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
@@ -16,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use background::BackgroundLoop;
 use consume_metrics::ConsumeMetrics;
-use jetstream_source::{JetStreamFlags, JetStreamSource, parse_address};
+use jetstream_source::JetStreamFlags;
+use kafka_source::KafkaFlags;
 use message_sender::{ConsumedFormat, MessageSender};
+use queue_source::{QueueSource, SourceAddress};
 
 use super::client_auth::ClientAuth;
 use super::event_sender::{EventSender, RetryFlags};
@@ -37,16 +41,18 @@ const MAX_FAULTS_BYTES: u64 = 64 * 1024 * 1024;
 /// Arguments of `sequor consume`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each message counts once: the id of an event without one consists of the stream's name and creation time and the message's sequence number. A message is acknowledged after the daemon \
-    has acknowledged its events. After a crash, the messages that were not acknowledged are delivered again, and the daemon recognises their ids.\n\n\
+    after_help = "Each message counts once: the id of an event without one consists of the position of the message in its stream. A message is acknowledged after the daemon \
+    has acknowledged its events. For Kafka, the progress file holds the positions. After a crash, the messages that were not acknowledged are delivered again, and the daemon recognises their ids.\n\n\
     A rejected message is reported, counted and acknowledged. If the daemon or the queue does not answer, the command waits and retries (--give-up-after).\n\n\
     Exit codes: 0, the command was interrupted, or all messages were consumed (--once); 2, some messages were rejected and all others sent (or the command line is invalid); 1, the command failed.\n\nExamples:\n  \
     sequor consume nats://127.0.0.1:4222/EVENTS\n  \
     sequor consume nats://127.0.0.1:4222/CLICKS --map user=uid,item=sku,time=at --type click --filter 'shop.clicks.>'\n  \
-    sequor consume nats://127.0.0.1:4222/TRACKING --format segment --metrics-addr 127.0.0.1:9464"
+    sequor consume nats://127.0.0.1:4222/TRACKING --format segment --metrics-addr 127.0.0.1:9464\n  \
+    sequor consume kafka://127.0.0.1:9092/shop-events --state /var/lib/sequor/shop-events.consume"
 )]
 pub(super) struct Consume {
-    /// Stream to read: nats://HOST:PORT/STREAM or tls://HOST:PORT/STREAM.
+    /// Stream to read: nats://HOST:PORT/STREAM, tls://HOST:PORT/STREAM, or
+    /// kafka://HOST:PORT[,HOST:PORT]/TOPIC.
     #[arg(value_name = "SOURCE")]
     source: String,
     /// URL of the API of the running daemon.
@@ -58,6 +64,8 @@ pub(super) struct Consume {
     retry: RetryFlags,
     #[command(flatten)]
     jetstream: JetStreamFlags,
+    #[command(flatten)]
+    kafka: KafkaFlags,
     /// Format of a message.
     #[arg(long, value_name = "FORMAT", default_value = "event", conflicts_with = "preset")]
     format: MessageKind,
@@ -93,7 +101,7 @@ enum MessageKind {
 
 impl Consume {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (server, stream) = parse_address(&self.source)?;
+        let address = SourceAddress::parse(&self.source)?;
         let format = self.consumed_format()?;
         let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[], &[])?.validated_settings()?);
         let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
@@ -101,9 +109,10 @@ impl Consume {
         let rejects = RejectReport::with_bounded_file(&self.reject_flags, MAX_FAULTS_BYTES)?;
         let metrics = Arc::new(ConsumeMetrics::default());
         let background = BackgroundLoop::start(self.metrics_addr, Arc::clone(&metrics))?;
-        let source = background.block_on(JetStreamSource::open(&server, &stream, &self.jetstream))?;
+        let source = background.block_on(QueueSource::open(&address, &self.jetstream, &self.kafka))?;
         let batch = usize::try_from(self.batch)?;
-        let messages = MessageSender::new(sender, format, rules, rejects, Arc::clone(&metrics), stream, batch);
+        let messages =
+            MessageSender::new(sender, format, rules, rejects, Arc::clone(&metrics), address.name().to_owned(), batch);
         ConsumeLoop { background, source, messages, metrics, batch, once: self.once, give_up_after: self.retry }.run()
     }
 
@@ -126,7 +135,7 @@ impl Consume {
 /// A running consumption.
 struct ConsumeLoop {
     background: BackgroundLoop,
-    source: JetStreamSource,
+    source: QueueSource,
     messages: MessageSender,
     metrics: Arc<ConsumeMetrics>,
     batch: usize,
@@ -167,9 +176,10 @@ impl ConsumeLoop {
         let batch = self.background.block_on(self.source.next_batch(self.batch)).map_err(BatchError::Queue)?;
         if !batch.is_empty() {
             self.messages.send(&batch).map_err(BatchError::Daemon)?;
-            self.background.block_on(self.source.acknowledge()).map_err(BatchError::Queue)?;
-            self.metrics.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }
+        // Records of Kafka without a value are left out of the batch, and acknowledged, too.
+        self.background.block_on(self.source.acknowledge()).map_err(BatchError::Queue)?;
+        self.metrics.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let lag = self.background.block_on(self.source.lag()).map_err(BatchError::Queue)?;
         self.metrics.lag.store(lag, Ordering::Relaxed);
         Ok(batch.len())

@@ -1,0 +1,171 @@
+//! Reads a topic of Kafka. The position of each partition is in a progress file.
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use futures_util::future::join_all;
+use rskafka::BackoffConfig;
+use rskafka::client::ClientBuilder;
+use rskafka::client::error::{Error, ProtocolError};
+use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
+use rskafka::record::RecordAndOffset;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::queue_message::QueueMessage;
+use crate::cli::progress_file::ProgressFile;
+use crate::cli::rejects::RowLocation;
+
+/// Largest size of the records of one partition in one request. Memory is bounded by this size for
+/// each partition.
+const MAX_FETCH_BYTES: i32 = 1024 * 1024;
+/// How long the broker waits for a first record, in milliseconds.
+const FETCH_WAIT_MS: i32 = 200;
+/// How long a request is tried again before it fails.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest pause between two attempts of a request.
+const MAX_REQUEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Flags of a topic of Kafka.
+#[derive(Debug, Clone, Args)]
+pub(super) struct KafkaFlags {
+    /// Progress file of a Kafka topic [default: TOPIC.consume in the current folder].
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+}
+
+/// Content of the progress file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct KafkaProgress {
+    /// The source that was read.
+    source: String,
+    /// The next offset of each partition.
+    next_offsets: BTreeMap<i32, i64>,
+}
+
+/// One partition.
+struct Partition {
+    client: PartitionClient,
+    next_offset: i64,
+    /// The next offset, once the records that were read are acknowledged.
+    read_through: i64,
+    end_offset: i64,
+}
+
+/// A topic, and the positions in its partitions.
+pub(super) struct KafkaSource {
+    topic: String,
+    partitions: Vec<Partition>,
+    progress: KafkaProgress,
+    file: ProgressFile,
+}
+
+impl KafkaSource {
+    /// Connects to the brokers, and finds the positions of the partitions.
+    pub(super) async fn open(brokers: &str, topic: &str, flags: &KafkaFlags) -> anyhow::Result<Self> {
+        let source = format!("kafka://{brokers}/{topic}");
+        let file = ProgressFile::for_file(Path::new(topic), ".consume", flags.state.as_deref());
+        let mut progress: KafkaProgress = file.read_state()?.unwrap_or_default();
+        ensure!(
+            progress.source.is_empty() || progress.source == source,
+            "{} is the progress file of {}; name another file with --state",
+            file.path().display(),
+            progress.source
+        );
+        progress.source.clone_from(&source);
+        let backoff = BackoffConfig {
+            max_backoff: MAX_REQUEST_PAUSE,
+            deadline: Some(REQUEST_DEADLINE),
+            ..BackoffConfig::default()
+        };
+        let addresses = brokers.split(',').map(str::to_owned).collect();
+        let client = ClientBuilder::new(addresses).client_id("sequor").backoff_config(backoff).build().await;
+        let client = client.with_context(|| format!("cannot connect to {source}"))?;
+        let topics = client.list_topics().await.with_context(|| format!("cannot list the topics of {brokers}"))?;
+        let found = topics.into_iter().find(|found| found.name == topic);
+        let found = found.with_context(|| format!("the topic {topic} does not exist on {brokers}"))?;
+        let mut partitions = Vec::new();
+        for number in found.partitions {
+            let client = client.partition_client(topic, number, UnknownTopicHandling::Error).await?;
+            let next_offset = match progress.next_offsets.get(&number) {
+                Some(offset) => *offset,
+                None => client.get_offset(OffsetAt::Earliest).await?,
+            };
+            partitions.push(Partition { client, next_offset, read_through: next_offset, end_offset: next_offset });
+        }
+        Ok(Self { topic: topic.to_owned(), partitions, progress, file })
+    }
+
+    /// Reads the next records of all partitions. If there are none, waits a short time.
+    pub(super) async fn next_batch(&mut self) -> anyhow::Result<Vec<QueueMessage>> {
+        let fetched = join_all(self.partitions.iter_mut().map(Partition::fetch)).await;
+        let mut messages = Vec::new();
+        for (partition, records) in self.partitions.iter().zip(fetched) {
+            let number = partition.client.partition();
+            messages.extend(records?.into_iter().filter_map(|record| message_of(&self.topic, number, record)));
+        }
+        Ok(messages)
+    }
+
+    /// Stores the positions after the records that were read.
+    pub(super) fn acknowledge(&mut self) -> anyhow::Result<()> {
+        if self.partitions.iter().all(|partition| partition.next_offset == partition.read_through) {
+            return Ok(());
+        }
+        for partition in &mut self.partitions {
+            partition.next_offset = partition.read_through;
+            self.progress.next_offsets.insert(partition.client.partition(), partition.next_offset);
+        }
+        self.file.write_state_synced(&self.progress)
+    }
+
+    /// Forgets the records that were read and not acknowledged. They are read again.
+    pub(super) fn forget_unacknowledged(&mut self) {
+        self.partitions.iter_mut().for_each(|partition| partition.read_through = partition.next_offset);
+    }
+
+    /// The number of records that are not acknowledged, as of the last request.
+    pub(super) fn lag(&self) -> u64 {
+        let lags = self.partitions.iter().map(|partition| partition.end_offset.saturating_sub(partition.next_offset));
+        lags.map(|lag| u64::try_from(lag).unwrap_or(0)).sum()
+    }
+}
+
+impl Partition {
+    /// Reads records from the position on. If the position does not exist any more, continues with
+    /// the first record that exists.
+    async fn fetch(&mut self) -> anyhow::Result<Vec<RecordAndOffset>> {
+        let fetched = self.client.fetch_records(self.read_through, 1..MAX_FETCH_BYTES, FETCH_WAIT_MS).await;
+        let (records, end_offset) = match fetched {
+            Ok(fetched) => fetched,
+            Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {
+                let earliest = self.client.get_offset(OffsetAt::Earliest).await?;
+                eprintln!(
+                    "partition {}: the offset {} does not exist; reading from {earliest}",
+                    self.client.partition(),
+                    self.read_through
+                );
+                self.read_through = earliest;
+                self.client.fetch_records(earliest, 1..MAX_FETCH_BYTES, FETCH_WAIT_MS).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.end_offset = end_offset;
+        self.read_through = records.last().map_or(self.read_through, |last| last.offset + 1);
+        Ok(records)
+    }
+}
+
+/// The message of a record; `None` if the record has no value. The id contains the record's time, so
+/// that the records of a topic that was created again have other ids.
+fn message_of(topic: &str, partition: i32, record: RecordAndOffset) -> Option<QueueMessage> {
+    let RecordAndOffset { record, offset } = record;
+    let published_at = record.timestamp.timestamp_millis();
+    Some(QueueMessage {
+        location: RowLocation::Record(partition, offset),
+        id: format!("kafka/{topic}/{partition}/{offset}@{published_at}"),
+        published_at,
+        payload: record.value?.into(),
+    })
+}

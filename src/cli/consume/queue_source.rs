@@ -1,0 +1,117 @@
+//! The source of messages: a stream of NATS JetStream, or a topic of Kafka.
+
+use anyhow::{Context, bail, ensure};
+
+use super::jetstream_source::{JetStreamFlags, JetStreamSource};
+use super::kafka_source::{KafkaFlags, KafkaSource};
+use super::queue_message::QueueMessage;
+
+/// The address of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SourceAddress {
+    /// The address of a server, and the name of a stream.
+    JetStream(String, String),
+    /// The addresses of brokers, separated by commas, and the name of a topic.
+    Kafka(String, String),
+}
+
+impl SourceAddress {
+    /// Parses an address such as `nats://host:4222/STREAM` or `kafka://host:9092/topic`.
+    ///
+    /// # Errors
+    /// If the scheme is unknown, or a part is absent.
+    pub(super) fn parse(address: &str) -> anyhow::Result<Self> {
+        const EXPECTED: &str = "write nats://HOST:PORT/STREAM, tls://HOST:PORT/STREAM or kafka://HOST:PORT/TOPIC";
+        let invalid = || format!("invalid source {address}: {EXPECTED}");
+        let (scheme, rest) = address.split_once("://").with_context(invalid)?;
+        let (host, name) = rest.split_once('/').with_context(invalid)?;
+        ensure!(!host.is_empty() && !name.is_empty() && !name.contains(['/', '*', '>', ' ']), "{}", invalid());
+        match scheme {
+            "nats" | "tls" if !name.contains('.') => Ok(Self::JetStream(format!("{scheme}://{host}"), name.to_owned())),
+            "nats" | "tls" => bail!("{}", invalid()),
+            "kafka" => Ok(Self::Kafka(host.to_owned(), name.to_owned())),
+            _ => bail!("invalid source {address}: unknown scheme `{scheme}`; {EXPECTED}"),
+        }
+    }
+
+    /// The name of the stream or topic.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::JetStream(_, name) | Self::Kafka(_, name) => name,
+        }
+    }
+}
+
+/// An open source.
+pub(super) enum QueueSource {
+    JetStream(Box<JetStreamSource>),
+    Kafka(Box<KafkaSource>),
+}
+
+impl QueueSource {
+    pub(super) async fn open(
+        address: &SourceAddress,
+        jetstream: &JetStreamFlags,
+        kafka: &KafkaFlags,
+    ) -> anyhow::Result<Self> {
+        Ok(match address {
+            SourceAddress::JetStream(server, stream) => {
+                Self::JetStream(Box::new(JetStreamSource::open(server, stream, jetstream).await?))
+            }
+            SourceAddress::Kafka(brokers, topic) => {
+                Self::Kafka(Box::new(KafkaSource::open(brokers, topic, kafka).await?))
+            }
+        })
+    }
+
+    /// Reads the next messages: up to `limit`, or of Kafka about a MiB for each partition. If there
+    /// are none, waits a short time.
+    pub(super) async fn next_batch(&mut self, limit: usize) -> anyhow::Result<Vec<QueueMessage>> {
+        match self {
+            Self::JetStream(source) => source.next_batch(limit).await,
+            Self::Kafka(source) => source.next_batch().await,
+        }
+    }
+
+    /// Acknowledges all messages that were read.
+    pub(super) async fn acknowledge(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::JetStream(source) => source.acknowledge().await,
+            Self::Kafka(source) => source.acknowledge(),
+        }
+    }
+
+    /// Forgets the messages that were read and not acknowledged. They are read again.
+    pub(super) fn forget_unacknowledged(&mut self) {
+        match self {
+            Self::JetStream(source) => source.forget_unacknowledged(),
+            Self::Kafka(source) => source.forget_unacknowledged(),
+        }
+    }
+
+    /// The number of messages that are not acknowledged.
+    pub(super) async fn lag(&self) -> anyhow::Result<u64> {
+        match self {
+            Self::JetStream(source) => source.lag().await,
+            Self::Kafka(source) => Ok(source.lag()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_server_and_stream() {
+        let parsed = SourceAddress::parse("nats://u:p@host:4222/EVENTS").unwrap();
+        assert_eq!(parsed, SourceAddress::JetStream("nats://u:p@host:4222".to_owned(), "EVENTS".to_owned()));
+        let parsed = SourceAddress::parse("kafka://a:9092,b:9092/shop.events").unwrap();
+        assert_eq!(parsed, SourceAddress::Kafka("a:9092,b:9092".to_owned(), "shop.events".to_owned()));
+        for address in ["host:4222/EVENTS", "nats://host:4222", "nats://host/", "nats:///EVENTS", "nats://host/a.b"] {
+            assert!(SourceAddress::parse(address).is_err(), "{address}");
+        }
+        let error = SourceAddress::parse("http://host/EVENTS").unwrap_err().to_string();
+        assert!(error.contains("unknown scheme `http`"), "{error}");
+    }
+}
