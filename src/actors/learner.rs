@@ -2,6 +2,7 @@
 
 mod checkpointing;
 mod metrics_report;
+mod state_digests;
 
 pub use checkpointing::{CheckpointPolicy, WriteCheckpoint};
 
@@ -25,6 +26,7 @@ use crate::reports::{AttributedEvent, AttributionUpdate, LiveAttribution, NewlyS
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
 use checkpointing::{CheckpointOutcome, CheckpointProgress};
+use state_digests::StateDigests;
 
 /// A function that loads a learner from its newest checkpoint.
 pub type LearnerLoader = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;
@@ -86,6 +88,10 @@ pub struct LearnerActor {
     attribution: LiveAttribution,
     /// `attribution` contains the entries before this offset.
     attributed_through: Offset,
+    /// Digests for the other nodes of the cluster; `None` on a single node.
+    state_digests: Option<StateDigests>,
+    /// Whether the digest of the present state is due.
+    needs_digest: bool,
 }
 
 impl LearnerActor {
@@ -162,6 +168,8 @@ impl LearnerActor {
             counts_senders_from: uncounted_from,
             attribution: LiveAttribution::default(),
             attributed_through: at,
+            state_digests: None,
+            needs_digest: false,
         };
         actor.read_quarantine()?;
         Ok(actor)
@@ -185,6 +193,13 @@ impl LearnerActor {
 
     /// Applies the next batch of journal entries. Returns whether more entries are waiting.
     fn learn_batch(&mut self) -> Result<bool, LearnerActorError> {
+        self.report_digest();
+        if self.needs_digest {
+            if !self.learner.wait_for_all_jobs(Self::TURN_DURATION) {
+                return Ok(true);
+            }
+            self.begin_digest()?;
+        }
         let mut entries = self.store.journal().entries(self.learner.next_offset())?.with_origins();
         let mut more = false;
         let mut began = Instant::now();
@@ -229,6 +244,10 @@ impl LearnerActor {
             more = offset + 1 < self.dictionary.watermark();
             if self.is_wanted() || self.published_at.elapsed() >= Self::QUIET_PUBLISH_INTERVAL {
                 self.publish_snapshot();
+            }
+            if self.note_due_digest() {
+                more = true;
+                break;
             }
             if began.elapsed() >= Self::TURN_DURATION {
                 break;

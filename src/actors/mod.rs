@@ -52,4 +52,5 @@ pub mod shard;
 pub mod shutdown;
 pub mod state_history;
 pub mod system;
+pub mod training_exchange;
 mod vector_checks;

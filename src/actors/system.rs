@@ -28,8 +28,10 @@ use super::sender_activity::SenderActivity;
 use super::session_subscribers::SessionSubscribers;
 use super::session_table::SessionTable;
 use super::shard::{ShardActor, ShardContext};
+use super::training_exchange::ClusterTrainingExchange;
 use crate::cluster::{ClusterMember, MemberStatus, cluster_of_data_dir};
-use crate::learner::LearnerConfig;
+use crate::domain::NodeRole;
+use crate::learner::{LearnerConfig, TrainingExchange};
 use crate::metrics::{Metrics, QueueName, ThreadRole};
 use crate::store::{Committer, CommitterSettings, Store};
 use recovery::{deliver_journal_tail, learner_loader};
@@ -56,6 +58,19 @@ pub struct SystemSettings {
     pub max_live_sessions: usize,
     /// When checkpoints are written, and which data is removed afterwards.
     pub checkpoints: CheckpointPolicy,
+    /// Settings of a node of a cluster.
+    pub node: NodeSettings,
+}
+
+/// Settings of a node of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Number of entries between two learned states that the nodes compare; 0: none.
+    pub compare_every: u64,
+    /// What the node does for the learned weights.
+    pub role: NodeRole,
+    /// The longest time that a replica waits for the result of a training.
+    pub train_after: Duration,
 }
 
 /// The handles of the running system. Cheap to clone.
@@ -154,6 +169,13 @@ fn member_status(store: &Store, member: Option<&ClusterMember>) -> Result<Option
     }
 }
 
+/// Shares the results of trainings with the other nodes.
+fn training_exchange(member: &ClusterMember, settings: NodeSettings, metrics: &Metrics) -> Arc<dyn TrainingExchange> {
+    let (results, status) = (member.training_results(), member.status());
+    let NodeSettings { role, train_after, .. } = settings;
+    Arc::new(ClusterTrainingExchange::new(results, status, metrics, role, train_after))
+}
+
 impl System {
     /// Starts all actors for a store. Loads the newest valid checkpoint, and applies the journal's
     /// tail to the sessions and the learner. Must be called within an actix system.
@@ -183,8 +205,9 @@ impl System {
         let placements = core.placements();
         let attributes = core.user_attributes();
         let learner_config = Arc::new(settings.learner.clone());
-        let mut load =
-            learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
+        let exchange = member.as_ref().map(|member| training_exchange(member, settings.node, &metrics));
+        let (learner, keep) = (settings.learner.clone(), settings.checkpoints.keep);
+        let mut load = learner_loader(&store, &dictionary, (learner, keep), &metrics, preload, exchange);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live_catalog = LiveCatalog::from_store(&store, &dictionary, Arc::clone(&published))?;
@@ -205,6 +228,10 @@ impl System {
             settings.checkpoints,
         )
         .map_err(Box::new)?;
+        let learner = match &cluster {
+            Some(status) => learner.with_state_digests(settings.node.compare_every, Arc::clone(status)),
+            None => learner,
+        };
         let (learned, status, activity) = (learner.learned_watermark(), learner.status(), learner.sender_activity());
         let learner = start_on_thread(ThreadRole::Learner, move || learner);
         let kinds = learner_config.kinds.clone();

@@ -136,25 +136,37 @@ fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
+/// The digest of the last learned state that a node reports, and its offset.
+fn last_state(node: &Value) -> String {
+    let states = node.get("states").and_then(Value::as_array);
+    states.and_then(|states| states.last()).map_or_else(String::new, |state| {
+        let digest: String = text(state, "digest").chars().take(SHOWN_HASH_CHARS).collect();
+        format!("{digest} at {}", number(state, "offset"))
+    })
+}
+
 /// The status as a table with one row per node.
 fn to_table(status: &Value) -> String {
     let no_nodes = Vec::new();
     let nodes = status.get("nodes").and_then(Value::as_array).unwrap_or(&no_nodes);
     let furthest = nodes.iter().map(|node| number(node, "offset")).max().unwrap_or_default();
-    let mut rows = vec![["node", "offset", "lag", "sequence", "chain", "version", "problem"].map(str::to_owned)];
+    let header = ["node", "role", "offset", "lag", "sequence", "chain", "learned state", "version", "problem"];
+    let mut rows = vec![header.map(str::to_owned)];
     for node in nodes {
         let offset = number(node, "offset");
         rows.push([
             text(node, "node").to_owned(),
+            text(node, "role").to_owned(),
             offset.to_string(),
             furthest.saturating_sub(offset).to_string(),
             number(node, "sequence").to_string(),
             text(node, "chain").chars().take(SHOWN_HASH_CHARS).collect(),
+            last_state(node),
             text(node, "version").to_owned(),
             text(node, "problem").to_owned(),
         ]);
     }
-    let mut widths = [0; 7];
+    let mut widths = [0; 9];
     for row in &rows {
         widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
     }
@@ -165,6 +177,12 @@ fn to_table(status: &Value) -> String {
         let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         table.push_str(cells.join("  ").trim_end());
         table.push('\n');
+    }
+    let (last_removal, erased) = (number(status, "last_removal"), number(status, "erased_through"));
+    if last_removal > erased {
+        table.push_str(&format!(
+            "erasures and expiries before offset {last_removal} have reached the nodes and servers up to offset {erased}\n"
+        ));
     }
     if let Some(problem) = status.get("problem").and_then(Value::as_str) {
         table.push_str(&format!("this node is not ready: {problem}\n"));
@@ -178,20 +196,24 @@ mod tests {
 
     #[test]
     fn the_table_has_a_row_per_node() {
-        let node = |name: &str, offset: u64, problem: &str| {
+        let node = |name: &str, role: &str, offset: u64, problem: &str| {
+            let state = serde_json::json!({ "offset": 100, "digest": "fedcba9876543210" });
+            let states = if role == "learner" { vec![state] } else { vec![] };
             serde_json::json!({
-                "node": name, "offset": offset, "sequence": 7, "chain": "0123456789abcdef", "version": "0.1.0",
-                "problem": problem,
+                "node": name, "role": role, "offset": offset, "sequence": 7, "chain": "0123456789abcdef",
+                "states": states, "version": "0.1.0", "problem": problem,
             })
         };
         let status = serde_json::json!({
-            "cluster": "shop", "node": "a", "is_cut_off": false, "problem": null,
-            "nodes": [node("a", 120, ""), node("node-b", 95, "different")],
+            "cluster": "shop", "node": "a", "is_cut_off": false, "problem": null, "last_removal": 90,
+            "erased_through": 80,
+            "nodes": [node("a", "learner", 120, ""), node("node-b", "replica", 95, "different")],
         });
         let expected = "cluster shop, seen from node a (connected)\n\
-            node    offset  lag  sequence  chain         version  problem\n\
-            a       120     0    7         0123456789ab  0.1.0\n\
-            node-b  95      25   7         0123456789ab  0.1.0    different\n";
+            node    role     offset  lag  sequence  chain         learned state        version  problem\n\
+            a       learner  120     0    7         0123456789ab  fedcba987654 at 100  0.1.0\n\
+            node-b  replica  95      25   7         0123456789ab                       0.1.0    different\n\
+            erasures and expiries before offset 90 have reached the nodes and servers up to offset 80\n";
         assert_eq!(to_table(&status), expected);
     }
 }

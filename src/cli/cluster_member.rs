@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::actors::system::SystemSettings;
+use crate::cluster::message::NEWEST_MESSAGE_VERSION;
 use crate::cluster::{ClusterMember, LogStart, NodeConfig, SharedSettings};
 use crate::ingest::ValidationRules;
 use crate::metrics::Metrics;
@@ -70,8 +71,18 @@ pub(super) fn node_config(
 /// The configuration of one who uses the servers, but is no node.
 pub(super) fn connection_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
     anyhow::ensure!(settings.cluster.is_enabled(), "cluster.servers is empty; pass the settings of the node");
-    let ClusterMemberSettings { servers, name, replicas, credentials, tls_ca, monitors, max_lag, .. } =
-        settings.cluster.clone();
+    let ClusterMemberSettings {
+        servers,
+        name,
+        replicas,
+        credentials,
+        tls_ca,
+        monitors,
+        max_lag,
+        role,
+        message_version,
+        ..
+    } = settings.cluster.clone();
     let path = |path: PathBuf| (!path.as_os_str().is_empty()).then_some(path);
     Ok(NodeConfig {
         servers,
@@ -82,10 +93,21 @@ pub(super) fn connection_config(settings: &Settings) -> anyhow::Result<NodeConfi
         tls_ca: path(tls_ca),
         monitors,
         max_lag,
+        role,
+        message_version: match message_version {
+            0 => NEWEST_MESSAGE_VERSION,
+            version => version,
+        },
         requires_sync: false,
         shared: SharedSettings::default(),
         data_dir_id: String::new(),
     })
+}
+
+/// The directory for the files of snapshots.
+pub(super) fn work_dir(settings: &Settings) -> PathBuf {
+    let dir = &settings.cluster.work_dir;
+    if dir.as_os_str().is_empty() { std::env::temp_dir() } else { dir.clone() }
 }
 
 /// The configured name, or the name of the host.

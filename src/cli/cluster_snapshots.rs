@@ -30,7 +30,7 @@ pub(super) struct SnapshotFlags {
     #[command(flatten)]
     auth: ClientAuth,
     /// Directory for the backup while it is stored, outside the data directory. The daemon writes
-    /// it, and this command reads it [default: the directory that contains the data directory].
+    /// it, and this command reads it [default: cluster.work_dir].
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
 }
@@ -51,6 +51,9 @@ pub(super) struct JoinFlags {
 struct NodeOfCluster {
     cluster: String,
     node: String,
+    /// The node has executed all removals before this offset.
+    #[serde(default)]
+    removed_through: u64,
 }
 
 /// A file that is removed at the end.
@@ -64,12 +67,11 @@ impl Drop for WorkFile {
 }
 
 impl WorkFile {
-    /// A file in a directory, or in the one that contains the data directory.
+    /// A file in a directory, or in that of the settings.
     fn new(dir: Option<&Path>, settings: &Settings) -> anyhow::Result<Self> {
-        let data_dir = std::path::absolute(&settings.store.data_dir)?;
-        let parent = data_dir.parent().context("the data directory has no parent; set --work-dir")?;
+        let dir = dir.map_or_else(|| cluster_member::work_dir(settings), Path::to_owned);
         let name = format!("sequor-snapshot-{}.tar.gz", std::process::id());
-        Ok(Self(std::path::absolute(dir.unwrap_or(parent))?.join(name)))
+        Ok(Self(std::path::absolute(dir)?.join(name)))
     }
 }
 
@@ -80,7 +82,7 @@ impl SnapshotFlags {
         let config = cluster_member::connection_config(settings)?;
         let file = WorkFile::new(self.work_dir.as_deref(), settings)?;
         let admin = AdminClient::new(&self.url, &self.auth)?;
-        let NodeOfCluster { cluster, node } = admin.get("/admin/cluster")?.read_json()?;
+        let NodeOfCluster { cluster, node, removed_through } = admin.get("/admin/cluster")?.read_json()?;
         ensure!(
             cluster == config.cluster,
             "{} is a node of the cluster {cluster:?}, and cluster.name is {:?}; pass the settings of the node",
@@ -98,7 +100,7 @@ impl SnapshotFlags {
             )
         });
         let bytes = length?.len();
-        let snapshot = SnapshotInfo { sequence, entries: backup.entries, bytes, node };
+        let snapshot = SnapshotInfo { sequence, entries: backup.entries, bytes, node, removed_through };
         let progress = ProgressDisplay::new(2 * bytes, "bytes stored and verified");
         let trimmed = actix::System::new().block_on(async {
             let store = SnapshotStore::open(config).await?;

@@ -15,7 +15,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 use super::pseudonym_secret;
 use crate::actors::jobs::retention::RetentionPolicy;
 use crate::actors::learner::CheckpointPolicy;
-use crate::actors::system::SystemSettings;
+use crate::actors::system::{NodeSettings, SystemSettings};
 use crate::domain::{EventKind, PlaceholderIds};
 use crate::http::{OriginRecorder, RateLimitSettings, ServerOptions, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
@@ -261,6 +261,11 @@ pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> Sy
                 },
             ),
             compact_ratio: settings.store.compact_ratio,
+        },
+        node: NodeSettings {
+            compare_every: settings.cluster.compare_every,
+            role: settings.cluster.role,
+            train_after: settings.cluster.train_after.get().unwrap_or_default(),
         },
     }
 }

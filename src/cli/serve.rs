@@ -15,6 +15,7 @@ use super::flags::{self, RuntimeFlags};
 use super::session_refresh::refresh_sessions;
 use super::{cluster_member, data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
+use crate::actors::jobs::cluster_snapshots::{SnapshotPolicy, run_cluster_snapshots};
 use crate::actors::jobs::load_control::run_load_control;
 use crate::actors::jobs::removal::run_removals;
 use crate::actors::jobs::scrub::run_scrub;
@@ -95,7 +96,8 @@ impl Serve {
                 HttpServers::open(system.clone(), rules, clock, &options, Arc::clone(&live), keys, &data_dir)?;
             keep_reserve(&system.store);
             let shutdown = shutdown_signal()?;
-            let jobs = spawn_jobs(&system, &live, &settings);
+            let mut jobs = spawn_jobs(&system, &live, &settings);
+            jobs.extend(spawn_cluster_snapshots(&system, &settings)?);
             actix::spawn(reload_on_sighup(live));
             // Unlearning would change the offsets of this node alone.
             let is_member = system.cluster.is_some();
@@ -168,13 +170,30 @@ async fn stop_daemon(
 }
 
 /// Starts the background jobs.
-fn spawn_jobs(system: &System, live: &LiveSettings, settings: &Settings) -> [tokio::task::JoinHandle<()>; 4] {
-    [
+fn spawn_jobs(system: &System, live: &LiveSettings, settings: &Settings) -> Vec<tokio::task::JoinHandle<()>> {
+    vec![
         actix::spawn(run_load_control(system.clone(), Arc::clone(live.safety_settings()), Clock::system())),
         actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety_settings()), Clock::system())),
         actix::spawn(run_scrub_when_enabled(system.clone(), settings.store.scrub_period)),
         actix::spawn(run_removals(system.clone(), flags::retention_policy(settings), Clock::system())),
     ]
+}
+
+/// Starts the job that stores snapshots of the cluster; `None` on a single node.
+fn spawn_cluster_snapshots(
+    system: &System,
+    settings: &Settings,
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    if system.cluster.is_none() {
+        return Ok(None);
+    }
+    let config = cluster_member::connection_config(settings)?;
+    let policy = SnapshotPolicy {
+        every: settings.cluster.snapshot_every,
+        erase_within: settings.cluster.erase_within.get().unwrap_or_default(),
+        work_dir: cluster_member::work_dir(settings),
+    };
+    Ok(Some(actix::spawn(run_cluster_snapshots(system.clone(), config, policy, Clock::system()))))
 }
 
 async fn run_scrub_when_enabled(system: System, period: Period) {

@@ -1,6 +1,6 @@
 //! The configuration of a node.
 
-use crate::domain::Consent;
+use crate::domain::{Consent, NodeRole};
 use std::path::PathBuf;
 
 /// The configuration of a node of a cluster.
@@ -24,6 +24,10 @@ pub struct NodeConfig {
     pub max_lag: u64,
     /// Whether the servers must sync every message before they acknowledge it.
     pub requires_sync: bool,
+    /// What the node does for the learned weights.
+    pub role: NodeRole,
+    /// The newest version of the message form that this node reads and writes.
+    pub message_version: u8,
     /// The settings that decide which entries a commit accepts. They must be equal on all nodes.
     pub shared: SharedSettings,
     /// A text that identifies the data directory of the node.
@@ -55,10 +59,28 @@ impl NodeConfig {
         format!("sequor.{}.log", self.cluster)
     }
 
+    /// The name of the stream with the results of trainings.
+    #[must_use]
+    pub fn training_stream(&self) -> String {
+        format!("SEQUOR_{}_training", self.cluster)
+    }
+
+    /// The first part of the subjects of results of trainings.
+    #[must_use]
+    pub fn training_prefix(&self) -> String {
+        format!("sequor.{}.training", self.cluster)
+    }
+
     /// The name of the bucket with the snapshots.
     #[must_use]
     pub fn snapshot_bucket(&self) -> String {
         format!("SEQUOR_{}_snapshots", self.cluster)
+    }
+
+    /// The name of the bucket with the numbers on which the nodes agree.
+    #[must_use]
+    pub fn agreed_bucket(&self) -> String {
+        format!("SEQUOR_{}_agreed", self.cluster)
     }
 
     /// The name of the bucket in which the nodes report their state.

@@ -55,6 +55,16 @@ pub enum JoinError {
         /// The error of the server.
         reason: String,
     },
+    /// The nodes use a message form that this node does not read.
+    #[error(
+        "the nodes use version {agreed} of the message form, and this node reads versions up to {own}; update this node, or raise its cluster.message_version"
+    )]
+    MessageVersion {
+        /// The version that the nodes use.
+        agreed: u64,
+        /// The newest version that this node reads.
+        own: u8,
+    },
     /// The stream exists with another configuration.
     #[error("the stream {stream} has {found}, but this node expects {expected}")]
     StreamDiffers {

@@ -45,6 +45,7 @@ pub enum GroupingError {
 #[derive(Debug)]
 pub struct MessageBuilder {
     limit: usize,
+    version: u8,
     messages: Vec<GroupedMessage>,
     requests: Vec<EncodedRequest>,
     parts: Vec<RequestPart>,
@@ -52,10 +53,17 @@ pub struct MessageBuilder {
 }
 
 impl MessageBuilder {
-    /// Creates a builder of messages of at most `limit` bytes.
+    /// Creates a builder of messages of at most `limit` bytes, in a version of the message form.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { limit, messages: Vec::new(), requests: Vec::new(), parts: Vec::new(), used: MESSAGE_OVERHEAD_BYTES }
+    pub fn new(limit: usize, version: u8) -> Self {
+        Self {
+            limit,
+            version,
+            messages: Vec::new(),
+            requests: Vec::new(),
+            parts: Vec::new(),
+            used: MESSAGE_OVERHEAD_BYTES,
+        }
     }
 
     /// Adds a request. Returns the number of its parts.
@@ -111,7 +119,7 @@ impl MessageBuilder {
 
     fn finish_message(&mut self) {
         if !self.requests.is_empty() {
-            let payload = encode_message(&self.requests);
+            let payload = encode_message(&self.requests, self.version);
             self.messages.push(GroupedMessage { payload, parts: std::mem::take(&mut self.parts) });
             self.requests.clear();
             self.used = MESSAGE_OVERHEAD_BYTES;
@@ -148,7 +156,7 @@ mod tests {
 
     #[test]
     fn messages_are_bounded_and_contain_every_entry_in_order() {
-        let (limit, mut builder) = (2_000, MessageBuilder::new(2_000));
+        let (limit, mut builder) = (2_000, MessageBuilder::new(2_000, 1));
         let requests: Vec<Vec<Entry>> =
             vec![vec![event(1, 10)], (2..40).map(|number| event(number, 100)).collect(), vec![event(40, 1_500)]];
         let counts: Vec<_> =
@@ -172,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_fits_into_no_message_is_refused_alone() {
-        let mut builder = MessageBuilder::new(1_000);
+        let mut builder = MessageBuilder::new(1_000, 1);
         builder.add_request(0, &[event(1, 10)], None, None).unwrap();
         let error = builder.add_request(1, &[event(2, 10), event(3, 2_000)], None, None).unwrap_err().to_string();
         assert!(error.contains("at most 1000") && error.contains("max_payload"), "{error}");
@@ -183,7 +191,7 @@ mod tests {
 
     #[test]
     fn small_requests_share_a_message() {
-        let mut builder = MessageBuilder::new(1 << 20);
+        let mut builder = MessageBuilder::new(1 << 20, 1);
         for number in 0..100 {
             builder.add_request(number, &[event(number, 10)], None, None).unwrap();
         }

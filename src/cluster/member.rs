@@ -1,5 +1,6 @@
 //! A node of a cluster: joins the cluster, and runs the thread that publishes and follows the log.
 
+use super::agreed_values::{AgreedValues, MESSAGE_VERSION};
 use super::chain_history::ChainHistory;
 use super::committer_link::CommitterLink;
 use super::config::NodeConfig;
@@ -8,11 +9,11 @@ use super::follower::follow_log;
 use super::jetstream::{JetStreamLog, LogStart, StreamIdentity};
 use super::marker::{check_marker, write_marker};
 use super::member_status::MemberStatus;
-use super::message::MESSAGE_VERSION;
-use super::node_report::{NodeReport, to_hex};
 use super::publisher::publish_proposals;
 use super::registry::NodeRegistry;
 use super::shared_log::Proposal;
+use super::training_results::{TrainingRequests, TrainingResults, serve_training_results};
+use super::watcher::{ClusterWatcher, own_report};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, ThreadRole};
 use std::cell::RefCell;
@@ -20,10 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// The time between two looks at the state of the stream and of the other nodes.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between two changes of the server while the node is cut off.
-const RECONNECT_INTERVAL: Duration = Duration::from_secs(4);
 /// The longest time for which a stopping node gives its name back.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,6 +32,7 @@ pub struct ClusterMember {
     identity: StreamIdentity,
     start: oneshot::Sender<Box<dyn CommitterLink>>,
     proposals: mpsc::UnboundedSender<Proposal>,
+    training_results: TrainingResults,
 }
 
 /// Proposes messages to the shared log.
@@ -70,6 +68,7 @@ impl ClusterMember {
         let (joined, outcome) = oneshot::channel();
         let (link, receive_link) = oneshot::channel();
         let (proposals, receive_proposals) = mpsc::unbounded_channel();
+        let (training_results, training_requests) = TrainingResults::new();
         let (dir, cluster) = (start.dir.clone(), config.cluster.clone());
         let run = move || {
             ThreadRole::Cluster.name_current_thread();
@@ -77,19 +76,26 @@ impl ClusterMember {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(joined.send(Err(JoinError::Thread { reason: error.to_string() }))),
             };
-            runtime.block_on(run_member(config, start, metrics, joined, receive_link, receive_proposals));
+            let requests = MemberRequests { link: receive_link, proposals: receive_proposals, training_requests };
+            runtime.block_on(run_member(config, start, metrics, joined, requests));
         };
         std::thread::Builder::new().spawn(run).map_err(|error| JoinError::Thread { reason: error.to_string() })?;
         let stopped = JoinError::Thread { reason: "it stopped".to_owned() };
         let (status, run, identity) = outcome.await.unwrap_or(Err(stopped))?;
         write_marker(&dir, &cluster, &identity.id)?;
-        Ok(Self { status, run, identity, start: link, proposals })
+        Ok(Self { status, run, identity, start: link, proposals, training_results })
     }
 
     /// The state of the node.
     #[must_use]
     pub fn status(&self) -> Arc<MemberStatus> {
         Arc::clone(&self.status)
+    }
+
+    /// Shares the results of trainings with the other nodes.
+    #[must_use]
+    pub fn training_results(&self) -> TrainingResults {
+        self.training_results.clone()
     }
 
     /// The key with which the nodes of the cluster hash the senders of entries.
@@ -108,15 +114,23 @@ impl ClusterMember {
     }
 }
 
+/// What the thread receives from the node.
+struct MemberRequests {
+    /// The committer, once the node begins to follow the log.
+    link: oneshot::Receiver<Box<dyn CommitterLink>>,
+    proposals: mpsc::UnboundedReceiver<Proposal>,
+    training_requests: TrainingRequests,
+}
+
 /// Runs the node until its committer is gone.
 async fn run_member(
     config: NodeConfig,
     start: LogStart,
     metrics: Arc<Metrics>,
     joined: oneshot::Sender<JoinOutcome>,
-    link: oneshot::Receiver<Box<dyn CommitterLink>>,
-    proposals: mpsc::UnboundedReceiver<Proposal>,
+    requests: MemberRequests,
 ) {
+    let MemberRequests { link, proposals, training_requests } = requests;
     let status = MemberStatus::new(config.cluster.clone(), config.node.clone(), config.max_lag, Clock::system());
     let position = start.position.unwrap_or_default();
     status.record_applied(position.sequence, start.entries);
@@ -127,9 +141,11 @@ async fn run_member(
         let log = JetStreamLog::open(&config, &start).await?;
         let report = own_report(&config, &status, &history.borrow());
         let registry = NodeRegistry::join(&log, &config, &report).await?;
-        Ok((log, registry))
+        let agreed = AgreedValues::open(log.context(), &config).await?;
+        check_message_version(&config, agreed.get(MESSAGE_VERSION).await?)?;
+        Ok((log, registry, agreed))
     };
-    let (log, mut registry) = match opened.await {
+    let (log, registry, agreed) = match opened.await {
         Ok(opened) => opened,
         Err(error) => return drop(joined.send(Err(error))),
     };
@@ -138,6 +154,7 @@ async fn run_member(
     if joined.send(Ok((Arc::clone(&status), run, log.identity().clone()))).is_err() {
         return;
     }
+    let mut watcher = ClusterWatcher::new((&log, registry, agreed), &config, &status, &history, &metrics);
     let follow = async {
         let Ok(link) = link.await else { return };
         tokio::select! {
@@ -147,80 +164,14 @@ async fn run_member(
     };
     tokio::select! {
         () = follow => {}
-        () = watch_cluster(&log, &mut registry, &config, &status, &history, &metrics) => {}
+        () = watcher.run() => {}
+        () = serve_training_results(log.context(), &config, &log.identity().id, training_requests) => {}
     }
-    let _ = tokio::time::timeout(LEAVE_TIMEOUT, registry.leave()).await;
+    let _ = tokio::time::timeout(LEAVE_TIMEOUT, watcher.leave()).await;
 }
 
-fn own_report(config: &NodeConfig, status: &MemberStatus, history: &ChainHistory) -> NodeReport {
-    let (sequence, chain) = history.last();
-    NodeReport {
-        node: config.node.clone(),
-        data_dir_id: config.data_dir_id.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        message_version: MESSAGE_VERSION,
-        offset: status.applied_offset(),
-        sequence,
-        chain: to_hex(&chain),
-        points: history.points(),
-        problem: status.write_problem().unwrap_or_default(),
-    }
-}
-
-/// Watches the stream and the other nodes, and reports the state of this node.
-async fn watch_cluster(
-    log: &JetStreamLog,
-    registry: &mut NodeRegistry,
-    config: &NodeConfig,
-    status: &MemberStatus,
-    history: &RefCell<ChainHistory>,
-    metrics: &Metrics,
-) {
-    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (clock, mut last_reconnect) = (Clock::system(), Duration::ZERO);
-    loop {
-        ticks.tick().await;
-        let report = own_report(config, status, &history.borrow());
-        let (bounds, renewal) = tokio::join!(log.bounds(), registry.renew(&report));
-        match (bounds, renewal) {
-            (Err(_), _) | (_, Err(JoinError::Log(_))) => {}
-            (Ok((_, last)), Err(error)) => {
-                status.record_contact(last);
-                status.set_mismatch(error.to_string());
-            }
-            // A leader that is separated from the other servers still answers requests for some
-            // time. It cannot renew the report, which needs a majority.
-            (Ok((_, last)), Ok(())) => {
-                status.record_contact(last);
-                if let Ok(reports) = registry.reports().await {
-                    compare_chains(config, status, &history.borrow(), reports);
-                }
-            }
-        }
-        // The server of the connection may be separated from the others, while the connection works.
-        if status.is_cut_off() && clock.elapsed().saturating_sub(last_reconnect) > RECONNECT_INTERVAL {
-            last_reconnect = clock.elapsed();
-            log.reconnect().await;
-        }
-        status.set_max_message_bytes(log.max_message_bytes());
-        metrics.cluster_lag_entries.set(status.lag_entries() as f64);
-        metrics.cluster_nodes.set(status.nodes().len() as f64);
-        metrics.cluster_chain_mismatch.set(f64::from(u8::from(status.has_mismatch())));
-    }
-}
-
-fn compare_chains(config: &NodeConfig, status: &MemberStatus, history: &ChainHistory, reports: Vec<NodeReport>) {
-    let others = reports.iter().filter(|report| report.node != config.node);
-    let mismatch = history.find_mismatch(others).map(|found| {
-        format!(
-            "after message {} of the cluster's log, the journal of this node agrees with {} of {} nodes; restore a backup of another node into the data directory of this one",
-            found.sequence, found.agreeing, found.nodes
-        )
-    });
-    // A mismatch remains until the node starts with another journal.
-    if let Some(reason) = mismatch {
-        status.set_mismatch(reason);
-    }
-    status.set_nodes(reports);
+/// Checks that this node reads the messages of the other nodes.
+fn check_message_version(config: &NodeConfig, agreed: u64) -> Result<(), JoinError> {
+    let own = config.message_version;
+    if agreed > u64::from(own) { Err(JoinError::MessageVersion { agreed, own }) } else { Ok(()) }
 }

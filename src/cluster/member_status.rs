@@ -1,15 +1,20 @@
 //! The state of this node in its cluster, which its thread updates and the API reads.
 
-use super::node_report::NodeReport;
+use super::message::OLDEST_MESSAGE_VERSION;
+use super::node_report::{NodeReport, StatePoint, to_hex};
 use crate::clock::Clock;
 use crate::domain::Offset;
+use crate::store::LogDigest;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The time without an answer of the stream's leader after which the node counts as cut off.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(5);
+
+/// Number of digests of learned states in a report.
+const REPORTED_STATES: usize = 4;
 
 /// The state of this node.
 #[derive(Debug)]
@@ -26,11 +31,20 @@ pub struct MemberStatus {
     applied_sequence: AtomicU64,
     applied_offset: AtomicU64,
     max_message_bytes: AtomicUsize,
+    /// The version of the message form that all nodes read.
+    message_version: AtomicU8,
+    holds_snapshot_lease: AtomicBool,
+    holds_training_lease: AtomicBool,
+    last_removal: AtomicU64,
+    removed_through: AtomicU64,
+    erased_through: AtomicU64,
     /// Why the node cannot follow the log; empty if it can.
     halted: ArcSwap<String>,
     /// Why the node's journal differs from those of the other nodes; empty if it does not.
     mismatch: ArcSwap<String>,
     nodes: ArcSwap<Vec<NodeReport>>,
+    /// The last digests of the learned state, the newest last.
+    states: ArcSwap<Vec<StatePoint>>,
 }
 
 impl MemberStatus {
@@ -47,9 +61,16 @@ impl MemberStatus {
             applied_sequence: AtomicU64::new(0),
             applied_offset: AtomicU64::new(0),
             max_message_bytes: AtomicUsize::new(1 << 20),
+            message_version: AtomicU8::new(OLDEST_MESSAGE_VERSION),
+            holds_snapshot_lease: AtomicBool::new(false),
+            holds_training_lease: AtomicBool::new(false),
+            last_removal: AtomicU64::new(0),
+            removed_through: AtomicU64::new(0),
+            erased_through: AtomicU64::new(0),
             halted: ArcSwap::default(),
             mismatch: ArcSwap::default(),
             nodes: ArcSwap::default(),
+            states: ArcSwap::default(),
         }
     }
 
@@ -76,7 +97,7 @@ impl MemberStatus {
     }
 
     /// Records why the journal differs; an empty text if it does not.
-    pub(super) fn set_mismatch(&self, reason: String) {
+    pub fn set_mismatch(&self, reason: String) {
         set_reason(&self.mismatch, reason, "the journal of this node differs from those of other nodes");
     }
 
@@ -84,10 +105,88 @@ impl MemberStatus {
         self.nodes.store(Arc::new(nodes));
     }
 
+    /// Records the offset after the journal's last request of an erasure or an expiry, and up to
+    /// which offset the node has executed these requests.
+    pub fn record_removals(&self, last_removal: Offset, removed_through: Offset) {
+        self.last_removal.fetch_max(last_removal, Ordering::AcqRel);
+        self.removed_through.fetch_max(removed_through, Ordering::AcqRel);
+    }
+
+    /// The offset after the journal's last request of an erasure or an expiry.
+    #[must_use]
+    pub fn last_removal(&self) -> Offset {
+        self.last_removal.load(Ordering::Acquire)
+    }
+
+    /// The files of this node contain no entry that an erasure or an expiry before this offset
+    /// removes.
+    #[must_use]
+    pub fn removed_through(&self) -> Offset {
+        self.removed_through.load(Ordering::Acquire)
+    }
+
+    /// Records that the servers contain no entry that an erasure or an expiry before `offset` removes.
+    pub fn record_erased_through(&self, offset: Offset) {
+        self.erased_through.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// The servers contain no entry that an erasure or an expiry before this offset removes. If all
+    /// nodes that run have removed these entries, too, the removal is complete.
+    #[must_use]
+    pub fn erased_through(&self) -> Offset {
+        self.erased_through.load(Ordering::Acquire)
+    }
+
+    /// Records the digest of the learned state at an offset.
+    pub fn record_state_digest(&self, offset: Offset, digest: &LogDigest) {
+        self.states.rcu(|states| {
+            let mut states: Vec<_> = states.iter().filter(|point| point.offset < offset).cloned().collect();
+            states.push(StatePoint { offset, digest: to_hex(digest) });
+            let surplus = states.len().saturating_sub(REPORTED_STATES);
+            states.split_off(surplus)
+        });
+    }
+
+    /// The last digests of the learned state, the newest last.
+    #[must_use]
+    pub fn states(&self) -> Arc<Vec<StatePoint>> {
+        self.states.load_full()
+    }
+
+    pub(super) fn set_holds_snapshot_lease(&self, holds: bool) {
+        self.holds_snapshot_lease.store(holds, Ordering::Release);
+    }
+
+    pub(super) fn set_holds_training_lease(&self, holds: bool) {
+        self.holds_training_lease.store(holds, Ordering::Release);
+    }
+
+    /// Whether this node publishes the results of its trainings.
+    #[must_use]
+    pub fn holds_training_lease(&self) -> bool {
+        self.holds_training_lease.load(Ordering::Acquire)
+    }
+
+    /// Whether this node stores the snapshots of the cluster.
+    #[must_use]
+    pub fn holds_snapshot_lease(&self) -> bool {
+        self.holds_snapshot_lease.load(Ordering::Acquire)
+    }
+
     /// The largest length of a message, in bytes.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {
         self.max_message_bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_message_version(&self, version: u8) {
+        self.message_version.store(version, Ordering::Release);
+    }
+
+    /// The version of the message form that this node writes.
+    #[must_use]
+    pub fn message_version(&self) -> u8 {
+        self.message_version.load(Ordering::Acquire)
     }
 
     /// The last known message of the log.

@@ -1,6 +1,6 @@
 //! What each node tells the others about itself.
 
-use crate::domain::Offset;
+use crate::domain::{NodeRole, Offset};
 use crate::store::LogDigest;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ pub struct NodeReport {
     pub data_dir_id: String,
     /// The version of the program.
     pub version: String,
+    /// What the node does for the learned weights.
+    pub role: NodeRole,
     /// The version of the form of messages that the node reads.
     pub message_version: u8,
     /// The offset after the last entry of the journal.
@@ -26,6 +28,13 @@ pub struct NodeReport {
     pub points: Vec<ChainPoint>,
     /// Why the node accepts no writes; empty if it does.
     pub problem: String,
+    /// Digests of the learned state, at offsets that all nodes report.
+    pub states: Vec<StatePoint>,
+    /// The offset after the last entry of the journal that requests an erasure or an expiry.
+    pub last_removal: Offset,
+    /// The files of the node contain no entry that an erasure or an expiry before this offset
+    /// removes.
+    pub removed_through: Offset,
 }
 
 /// The running hash after one message.
@@ -37,6 +46,15 @@ pub struct ChainPoint {
     pub chain: String,
 }
 
+/// The digest of the learned state at one offset.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePoint {
+    /// The offset.
+    pub offset: Offset,
+    /// The digest, in hexadecimal.
+    pub digest: String,
+}
+
 impl NodeReport {
     /// The hash of the node after the message `sequence`, if the report contains it.
     #[must_use]
@@ -45,6 +63,12 @@ impl NodeReport {
             return Some(&self.chain);
         }
         self.points.iter().find(|point| point.sequence == sequence).map(|point| point.chain.as_str())
+    }
+
+    /// The digest of the learned state at an offset, if the report contains it.
+    #[must_use]
+    pub fn state_at(&self, offset: Offset) -> Option<&str> {
+        self.states.iter().find(|point| point.offset == offset).map(|point| point.digest.as_str())
     }
 
     /// The sequence numbers of the hashes in the report.

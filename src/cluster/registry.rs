@@ -3,6 +3,7 @@
 use super::config::NodeConfig;
 use super::error::JoinError;
 use super::jetstream::JetStreamLog;
+use super::lease::{KIND_SEPARATOR, Lease};
 use super::node_report::NodeReport;
 use super::shared_log::LogError;
 use async_nats::jetstream::Context;
@@ -43,6 +44,9 @@ async fn read_reports(bucket: &kv::Store) -> Result<Vec<NodeReport>, LogError> {
     let mut reports = Vec::with_capacity(subjects.len());
     for (subject, _) in subjects {
         let Some(node) = subject.strip_prefix(&bucket.prefix) else { continue };
+        if node.contains(KIND_SEPARATOR) {
+            continue;
+        }
         let entry = bucket.entry(node).await.map_err(|error| unreachable(&error))?;
         let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { continue };
         reports.extend(serde_json::from_slice::<NodeReport>(&entry.value).ok());
@@ -150,6 +154,16 @@ impl NodeRegistry {
     /// [`LogError::Unreachable`] if the bucket cannot be read.
     pub(super) async fn reports(&self) -> Result<Vec<NodeReport>, LogError> {
         read_reports(&self.bucket).await
+    }
+
+    /// Renews a lease, or takes it if no node holds it. Returns whether this node holds it.
+    pub(super) async fn hold_lease(&self, lease: &mut Lease) -> bool {
+        lease.hold(&self.bucket, &self.node).await
+    }
+
+    /// Gives a lease back.
+    pub(super) async fn release_lease(&self, lease: &mut Lease) {
+        lease.release(&self.bucket).await;
     }
 
     /// Gives the name of this node back.

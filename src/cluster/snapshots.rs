@@ -1,6 +1,7 @@
 //! Snapshots: backups of nodes in the object store of the servers. A node joins with the newest
 //! snapshot, and the stream keeps only the messages that the snapshots lack.
 
+use super::agreed_values::{AgreedValues, ERASED_THROUGH};
 use super::config::NodeConfig;
 use super::error::JoinError;
 use super::jetstream::{SnapshotAccess, describe};
@@ -25,6 +26,8 @@ const PIECE_BYTES: usize = 1 << 16;
 const STREAM_KEY: &str = "sequor-stream";
 const ENTRIES_KEY: &str = "sequor-entries";
 const NODE_KEY: &str = "sequor-node";
+/// Metadata of a snapshot: it contains no entry that a removal before this offset removes.
+const REMOVED_KEY: &str = "sequor-removed";
 
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct SnapshotInfo {
     pub bytes: u64,
     /// The node from which it comes.
     pub node: String,
+    /// It contains no entry that an erasure or an expiry before this offset removes.
+    pub removed_through: Offset,
 }
 
 /// What [`SnapshotStore::trim`] removed.
@@ -46,6 +51,8 @@ pub struct TrimmedLog {
     pub messages: u64,
     /// The first message of the stream.
     pub first: u64,
+    /// The servers contain no entry that an erasure or an expiry before this offset removes.
+    pub erased_through: Offset,
 }
 
 /// The snapshots of a cluster.
@@ -130,6 +137,7 @@ impl SnapshotStore {
             entries: text(ENTRIES_KEY)?.parse().ok()?,
             bytes: object.size as u64,
             node: text(NODE_KEY).unwrap_or_default(),
+            removed_through: text(REMOVED_KEY).and_then(|offset| offset.parse().ok()).unwrap_or(0),
         })
     }
 
@@ -149,6 +157,7 @@ impl SnapshotStore {
             (STREAM_KEY, self.access.stream_id().to_owned()),
             (ENTRIES_KEY, snapshot.entries.to_string()),
             (NODE_KEY, snapshot.node.clone()),
+            (REMOVED_KEY, snapshot.removed_through.to_string()),
         ];
         let object = ObjectMetadata {
             name: name.clone(),
@@ -199,24 +208,41 @@ impl SnapshotStore {
         Ok(())
     }
 
-    /// Removes all snapshots except the two newest ones, and the messages that both of these and all
-    /// running nodes contain. Removes no message while there is only one snapshot.
+    /// Removes superfluous snapshots, and the messages that all kept snapshots and all running nodes
+    /// contain. Of the snapshots, the two newest ones are kept, but none with entries that a later
+    /// removal has removed from the newest one. Removes no message while there is only one snapshot,
+    /// unless it is the first one without these entries.
+    ///
+    /// Then the servers contain no entry that a removal before
+    /// [`SnapshotInfo::removed_through`] of the newest snapshot removes, if all nodes have
+    /// executed it. The other nodes learn this.
     ///
     /// # Errors
     /// [`JoinError`] if the servers cannot be used.
     pub async fn trim(&self) -> Result<TrimmedLog, JoinError> {
         let snapshots = self.list().await?;
-        let kept: Vec<_> = snapshots.iter().take(KEPT_SNAPSHOTS).collect();
+        let removed_through = snapshots.first().map_or(0, |newest| newest.removed_through);
+        let is_clean = |snapshot: &&SnapshotInfo| snapshot.removed_through >= removed_through;
+        let kept: Vec<_> = snapshots.iter().take(KEPT_SNAPSHOTS).filter(is_clean).collect();
         let kept_names: Vec<_> = kept.iter().map(|snapshot| object_name(snapshot.sequence)).collect();
         for object in self.objects().await?.iter().filter(|object| !kept_names.contains(&object.name)) {
             let deleted = self.bucket.delete(&object.name).await;
             deleted.map_err(|error| snapshot_error(&object.name, "removed", &error))?;
         }
+        let agreed = AgreedValues::open(self.access.context(), &self.config).await?;
+        let removes_entries = agreed.get(ERASED_THROUGH).await? < removed_through;
         let reports = registry::reports_of_nodes(self.access.context(), &self.config).await?;
-        let contained = kept.get(KEPT_SNAPSHOTS - 1).map_or(0, |snapshot| snapshot.sequence);
+        let contained = match kept.last() {
+            Some(oldest) if kept.len() == KEPT_SNAPSHOTS || removes_entries => oldest.sequence,
+            _ => 0,
+        };
         let contained = reports.iter().map(|report| report.sequence).fold(contained, u64::min);
-        let (messages, first) = self.access.remove_messages_before(contained).await?;
-        Ok(TrimmedLog { messages, first })
+        let (messages, first) = self.access.remove_messages_through(contained).await?;
+        let erased_through = reports.iter().map(|report| report.removed_through).fold(removed_through, u64::min);
+        if contained > 0 && erased_through > 0 {
+            agreed.raise(ERASED_THROUGH, erased_through).await?;
+        }
+        Ok(TrimmedLog { messages, first, erased_through })
     }
 
     /// The newest snapshot.

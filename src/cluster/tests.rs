@@ -6,6 +6,7 @@ use super::follower::follow_log;
 use super::grouping::MessageBuilder;
 use super::member_status::MemberStatus;
 use super::memory_log::MemoryLog;
+use super::message::NEWEST_MESSAGE_VERSION;
 use super::publisher::publish_proposals;
 use super::shared_log::{LogError, Proposal, SharedLog};
 use crate::clock::Clock;
@@ -79,7 +80,7 @@ fn event(user: &str, id: u64) -> Entry {
 }
 
 fn payload(requests: &[(Vec<Entry>, Option<CommitCondition>)]) -> Vec<u8> {
-    let mut builder = MessageBuilder::new(1 << 20);
+    let mut builder = MessageBuilder::new(1 << 20, NEWEST_MESSAGE_VERSION);
     for (number, (entries, condition)) in (0..).zip(requests) {
         builder.add_request(number, entries, None, *condition).unwrap();
     }

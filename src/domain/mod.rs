@@ -21,6 +21,7 @@ mod item_vector;
 mod item_vectors;
 mod merge;
 mod model_change;
+mod node_role;
 mod objective;
 mod origin;
 mod paged_vec;
@@ -59,6 +60,7 @@ pub use item_vector::{ItemVector, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES, M
 pub use item_vectors::{ItemVectors, QuantisedVector, VectorError};
 pub use merge::UserMerge;
 pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
+pub use node_role::NodeRole;
 pub use objective::Objective;
 pub use origin::{Origin, OriginHash, OriginHasher, Purge};
 pub use paged_vec::{ItemFlags, PagedVec};

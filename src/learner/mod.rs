@@ -65,6 +65,7 @@ mod sequence_state;
 mod serving;
 mod session_owners;
 mod settings;
+mod shared_training;
 mod snapshot;
 mod source_affinities;
 mod state;
@@ -105,6 +106,7 @@ pub use scorer::{Scorer, ScoringWorkspace};
 pub use sequence_state::{SequenceParams, SequenceState};
 pub use serving::{HiddenItems, RankedAnswer, RankedItem, RecommendationRequest, recommend, recommend_for_sequence};
 pub use settings::{LearningSettings, LearningSettingsError};
+pub use shared_training::{SharedTraining, TrainingExchange};
 pub use snapshot::{ModelSnapshot, UserMemory};
 pub use source_affinities::SourceAffinities;
 pub use state::{

@@ -22,6 +22,7 @@ use super::model_health::ModelHealth;
 use super::pretrained::PretrainedNetwork;
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::SequenceState;
+use super::shared_training::TrainingExchange;
 use super::snapshot::ModelSnapshot;
 use super::state::{LearnerConfig, LearnerState, LearningReport};
 use super::state_history::StateHistory;
@@ -55,6 +56,8 @@ pub struct Learner {
     training: Box<dyn BackgroundJobs<TrainingOutcome>>,
     clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
     state_history: Box<dyn StateHistory>,
+    /// Shares trainings with other learners; `None` if this learner does all trainings itself.
+    training_exchange: Option<Arc<dyn TrainingExchange>>,
     /// Offset of the last entry before the pending training began.
     training_begun_after: Offset,
     monitoring: MonitoredCounters,
@@ -105,6 +108,7 @@ impl Learner {
             training,
             clustering,
             state_history,
+            training_exchange: None,
             training_begun_after: 0,
             monitoring,
             workspace,
@@ -114,6 +118,13 @@ impl Learner {
         }
         learner.order_rows_by_cluster();
         Ok(learner)
+    }
+
+    /// Lets the learner share its trainings with other learners that have the same state.
+    #[must_use]
+    pub fn with_training_exchange(mut self, exchange: Option<Arc<dyn TrainingExchange>>) -> Self {
+        self.training_exchange = exchange;
+        self
     }
 
     /// The offset of the next entry to apply.
@@ -388,8 +399,10 @@ impl Learner {
             projections.learn_touched_items(catalog.vectors(), training.weights());
             if may_begin {
                 let predict_row = |item| projections.predict_row(catalog.vectors().vectors_of(item));
-                let (kinds, learning, jobs) = (&settings.kinds, &settings.learning, self.training.as_mut());
-                training.begin_training(boundary, *items, kinds, learning, predict_row, jobs).map_err(lost)?;
+                let (kinds, learning) = (&settings.kinds, &settings.learning);
+                let (jobs, exchange) = (self.training.as_mut(), self.training_exchange.clone());
+                let begun = training.begin_training((boundary, *items), kinds, learning, predict_row, jobs, exchange);
+                begun.map_err(lost)?;
                 self.training_begun_after = next.saturating_sub(1);
             } else {
                 training.discard_touched_sessions();

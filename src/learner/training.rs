@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::background_jobs::{BackgroundJobs, JobLost};
 use super::replay_history::ReplayHistory;
 use super::settings::LearningSettings;
+use super::shared_training::{BOUNDARIES_PER_CHECK, SharedTraining, TrainingExchange};
 
 /// The result of one training job.
 #[derive(Debug)]
@@ -57,6 +58,101 @@ impl TrainingReport {
 /// The weight of the embedding predicted from the vectors of a new item, if items with the same
 /// attributes initialise the embedding too.
 const PREDICTION_SHARE: f32 = 0.5;
+
+/// The inputs of one training, except for the trainer.
+struct TrainingJob {
+    boundary: u64,
+    /// Number of items in the catalog.
+    items: usize,
+    learning_rate: f32,
+    /// Weights with the order of rows that the new weights get.
+    ordered: Arc<Weights>,
+    changed_attributes: Vec<(ItemIx, Box<[u32]>)>,
+    /// New items, each with similar items and the predicted embedding.
+    new_items: Vec<(ItemIx, Vec<ItemIx>, Option<Vec<f32>>)>,
+    target_items: Vec<ItemIx>,
+    windows: Vec<TrainingWindow>,
+    /// Number of windows per mini-batch.
+    batch: usize,
+    seed: u64,
+    /// The version of the new weights.
+    version: u64,
+}
+
+impl TrainingJob {
+    fn run(mut self, mut trainer: Box<Trainer>, exchange: Option<&dyn TrainingExchange>) -> TrainingOutcome {
+        self.prepare(&mut trainer);
+        let report = match exchange.filter(|_| !self.windows.is_empty()) {
+            Some(exchange) => self.train_or_fetch(&mut trainer, exchange),
+            None => self.train(&mut trainer),
+        };
+        let weights = trainer.publish(self.version);
+        TrainingOutcome { trainer, weights, report }
+    }
+
+    /// Applies all changes since the last training, except for the training itself.
+    fn prepare(&mut self, trainer: &mut Trainer) {
+        trainer.set_row_order_of(&self.ordered);
+        trainer.grow_items(self.items);
+        trainer.set_learning_rate(self.learning_rate);
+        for (item, attributes) in std::mem::take(&mut self.changed_attributes) {
+            trainer.set_attributes(item, &attributes);
+        }
+        for (item, similar, predicted) in std::mem::take(&mut self.new_items) {
+            let is_initialised = trainer.init_from_similar(item, &similar);
+            if let Some(predicted) = predicted {
+                let share = if is_initialised { PREDICTION_SHARE } else { 1.0 };
+                trainer.init_from_prediction(item, &predicted, share);
+            }
+        }
+        for item in std::mem::take(&mut self.target_items) {
+            trainer.count_target(item);
+        }
+    }
+
+    fn train(&self, trainer: &mut Trainer) -> TrainingReport {
+        let mut report = TrainingReport::default();
+        for (number, windows) in self.windows.chunks(self.batch).enumerate() {
+            let result = trainer.train(windows, self.seed.wrapping_add(number as u64));
+            report.batches += u64::from(!result.skipped);
+            report.skipped += u64::from(result.skipped);
+            if !result.skipped {
+                report.examples += result.examples as u64;
+                report.loss += result.loss;
+                report.gradient_norm += f64::from(result.gradient_norm);
+            }
+        }
+        report
+    }
+
+    /// Takes the result of another learner, or trains and may publish the result.
+    fn train_or_fetch(&self, trainer: &mut Trainer, exchange: &dyn TrainingExchange) -> TrainingReport {
+        let (boundary, fingerprint) = (self.boundary, trainer.fingerprint());
+        let mut fetched = exchange.fetch(boundary);
+        if fetched.as_ref().is_some_and(|fetched| fetched.fingerprint != fingerprint) {
+            exchange.report_difference(boundary);
+            fetched = None;
+        }
+        if let Some(SharedTraining { report, changes, .. }) = &fetched
+            && !boundary.is_multiple_of(BOUNDARIES_PER_CHECK)
+        {
+            match trainer.apply_changes(changes) {
+                Ok(()) => return *report,
+                Err(_) => exchange.report_difference(boundary),
+            }
+        }
+        let report = self.train(trainer);
+        if fetched.is_some() || exchange.publishes() {
+            let training = SharedTraining { fingerprint, report, changes: trainer.encode_changes() };
+            match fetched {
+                Some(fetched) if fetched != training => exchange.report_difference(boundary),
+                Some(_) => {}
+                None => exchange.publish(boundary, training),
+            }
+        }
+        report
+    }
+}
 
 /// The state of online training: the trainer, the current weights, and the sessions for the next
 /// training.
@@ -277,20 +373,21 @@ impl OnlineTraining {
 
     /// Second step at a training boundary: begins a training on the sessions with events since the
     /// previous boundary. `items` is the number of items in the catalog. `predict_row` predicts the
-    /// embedding and the bias of a new item from its vectors.
+    /// embedding and the bias of a new item from its vectors. With an exchange, the job may take the
+    /// result of another learner instead of training.
     ///
     /// # Errors
     /// [`JobLost`] if the result of the previous training is missing.
     pub fn begin_training(
         &mut self,
-        boundary: u64,
-        items: usize,
+        (boundary, items): (u64, usize),
         kinds: &EventKinds,
         settings: &LearningSettings,
         predict_row: impl Fn(ItemIx) -> Option<Vec<f32>>,
         background: &mut dyn BackgroundJobs<TrainingOutcome>,
+        exchange: Option<Arc<dyn TrainingExchange>>,
     ) -> Result<(), JobLost> {
-        let mut trainer = self.trainer.take().ok_or(JobLost::NotStarted)?;
+        let trainer = self.trainer.take().ok_or(JobLost::NotStarted)?;
         let target_items = std::mem::take(&mut self.target_items);
         let changed_attributes = std::mem::take(&mut self.changed_attributes);
         let new_items: Vec<_> = std::mem::take(&mut self.new_items)
@@ -299,41 +396,20 @@ impl OnlineTraining {
             .collect();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ boundary.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let windows = self.sample_windows(&mut rng, kinds, settings);
-        let (batch, seed) = (settings.batch, rng.next_u64());
-        let (learning_rate, version) = (self.learning_rate, boundary + self.version_offset);
-        let ordered = Arc::clone(&self.current_weights);
-        background.start(Box::new(move || {
-            trainer.set_row_order_of(&ordered);
-            drop(ordered);
-            trainer.grow_items(items);
-            trainer.set_learning_rate(learning_rate);
-            for (item, attributes) in changed_attributes {
-                trainer.set_attributes(item, &attributes);
-            }
-            for (item, similar, predicted) in new_items {
-                let is_initialised = trainer.init_from_similar(item, &similar);
-                if let Some(predicted) = predicted {
-                    let share = if is_initialised { PREDICTION_SHARE } else { 1.0 };
-                    trainer.init_from_prediction(item, &predicted, share);
-                }
-            }
-            for item in target_items {
-                trainer.count_target(item);
-            }
-            let mut report = TrainingReport::default();
-            for (number, windows) in windows.chunks(batch).enumerate() {
-                let result = trainer.train(windows, seed.wrapping_add(number as u64));
-                report.batches += u64::from(!result.skipped);
-                report.skipped += u64::from(result.skipped);
-                if !result.skipped {
-                    report.examples += result.examples as u64;
-                    report.loss += result.loss;
-                    report.gradient_norm += f64::from(result.gradient_norm);
-                }
-            }
-            let weights = trainer.publish(version);
-            TrainingOutcome { trainer, weights, report }
-        }));
+        let job = TrainingJob {
+            boundary,
+            items,
+            learning_rate: self.learning_rate,
+            ordered: Arc::clone(&self.current_weights),
+            changed_attributes,
+            new_items,
+            target_items,
+            windows,
+            batch: settings.batch,
+            seed: rng.next_u64(),
+            version: boundary + self.version_offset,
+        };
+        background.start(Box::new(move || job.run(trainer, exchange.as_deref())));
         Ok(())
     }
 

@@ -415,7 +415,10 @@ declare_metrics! {
     "sequor_cluster_publish_seconds" Unit::Seconds cluster_publish_seconds: Histogram,
     /// Nodes of the cluster that report their state, this one included; 0 without a cluster.
     "sequor_cluster_nodes" Unit::Count cluster_nodes: Gauge,
-    /// 1 while the journal of this node differs from those of the majority of the nodes.
+    /// Results of trainings that this replica took from a learner.
+    "sequor_cluster_fetched_trainings_total" Unit::Count cluster_fetched_trainings: Counter,
+    /// 1 while the journal or the learned state of this node differs from those of the majority of the
+    /// nodes.
     "sequor_cluster_chain_mismatch" Unit::None cluster_chain_mismatch: Gauge,
 
     // Learning.

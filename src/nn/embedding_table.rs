@@ -216,6 +216,54 @@ impl EmbeddingTable {
         self.changed_rows.reset(self.len());
     }
 
+    /// Number of rows that were written since the last publication.
+    pub(super) fn changed_row_count(&self) -> usize {
+        self.changed_rows.rows().len()
+    }
+
+    /// Length of an encoded row: its number, its weights and its optimiser state.
+    pub(super) fn encoded_row_bytes(&self) -> usize {
+        size_of::<u32>() + self.values_per_row() * size_of::<f32>()
+    }
+
+    /// Encodes the rows that were written since the last publication.
+    pub(super) fn encode_changed_rows(&self, bytes: &mut Vec<u8>) {
+        bytes.reserve(self.changed_row_count() * self.encoded_row_bytes());
+        for row in self.changed_rows.rows() {
+            bytes.extend_from_slice(&row.to_le_bytes());
+            let [weights, state] = [&self.weights, &self.state].map(|rows| rows.row(*row as usize).unwrap_or_default());
+            bytes.extend(weights.iter().chain(state).flat_map(|value| value.to_le_bytes()));
+        }
+    }
+
+    /// The encoded rows in `bytes`: their numbers and their values.
+    fn encoded_rows<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = (u32, &'b [[u8; 4]])> + use<'b> {
+        let rows = bytes.chunks_exact(self.encoded_row_bytes());
+        rows.filter_map(|row| row.as_chunks::<{ size_of::<f32>() }>().0.split_first())
+            .map(|(number, values)| (u32::from_le_bytes(*number), values))
+    }
+
+    /// Whether the table has all rows that `bytes` contains.
+    pub(super) fn contains_encoded_rows(&self, bytes: &[u8]) -> bool {
+        self.encoded_rows(bytes).all(|(row, _)| (row as usize) < self.len())
+    }
+
+    /// Overwrites rows, with their optimiser state, by encoded ones.
+    pub(super) fn apply_encoded_rows(&mut self, bytes: &[u8]) {
+        let width = self.width();
+        for (row, values) in self.encoded_rows(bytes) {
+            let (Some(weights), Some(state)) = (self.weights.row_mut(row as usize), self.state.row_mut(row as usize))
+            else {
+                continue;
+            };
+            let (of_weights, of_state) = values.split_at(width.min(values.len()));
+            for (to, from) in [(weights, of_weights), (state, of_state)] {
+                to.iter_mut().zip(from).for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
+            }
+            self.changed_rows.get_or_assign(row);
+        }
+    }
+
     /// Whether the table has the given width and optimiser state, and every block has the size that
     /// follows from them. Deserialisation checks this.
     pub(super) fn is_consistent(&self, width: usize, row_state: RowState) -> bool {

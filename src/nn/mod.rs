@@ -56,5 +56,5 @@ pub use settings::{
     CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind,
     SessionTargetHandling, UnusedInterestWeight,
 };
-pub use trainer::{BatchReport, Trainer};
+pub use trainer::{BatchReport, Trainer, TrainingChangesError};
 pub use weights::{HiddenState, NetworkScratch, TopItems, Weights};

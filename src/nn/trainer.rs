@@ -1,6 +1,10 @@
 //! The trainer: trains the network parameters on mini-batches and publishes snapshots of the
 //! weights.
 
+mod changes;
+
+pub use changes::TrainingChangesError;
+
 use super::batch::TrainingBatch;
 use super::cow_rows::CowRows;
 use super::embedding_table::EmbeddingTable;

@@ -1,13 +1,21 @@
 //! Membership in a cluster.
 
-use super::InvalidSetting;
+use super::{InvalidSetting, Period};
+use crate::domain::NodeRole;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Longest name of a cluster or of a node, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 /// Largest number of servers and of monitoring addresses.
 const MAX_SERVERS: usize = 64;
+/// Longest time that a replica waits for a result.
+const MAX_TRAIN_AFTER: Duration = Duration::from_secs(600);
+/// The newest version of the message form.
+const MAX_MESSAGE_VERSION: u8 = 2;
+/// Longest time after which erased entries are removed from the servers.
+const MAX_ERASE_WITHIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Membership in a cluster: several daemons that share one journal, which NATS JetStream orders and
 /// replicates.
@@ -41,6 +49,27 @@ pub struct ClusterMemberSettings {
     /// Whether the servers may acknowledge messages that they have not synced. A power loss of
     /// several servers can then lose acknowledged events from the stream.
     pub accept_lazy_sync: bool,
+    /// What the node does for the learned weights. `learner`: it trains, and one of the learners
+    /// publishes the results. `replica`: it uses these results, which takes less processor time.
+    pub role: NodeRole,
+    /// Longest time that a replica waits for the result of a training. Then it trains itself. 0s..=10m.
+    pub train_after: Period,
+    /// Newest version of the message form that the node uses, 1..=2; 0: the newest that the program
+    /// knows. If it is set to the old version during an update, a return to the old program remains
+    /// possible.
+    pub message_version: u8,
+    /// Number of entries between two learned states that the nodes compare; 0: none.
+    /// 0..=1,000,000,000,000.
+    pub compare_every: u64,
+    /// Number of entries after which one of the nodes stores the next snapshot, from which new nodes
+    /// join; 0: no snapshots by entries. 0..=1,000,000,000,000.
+    pub snapshot_every: u64,
+    /// Time after which erased and expired entries are also removed from the servers: one of the
+    /// nodes stores a snapshot without them, and removes earlier snapshots and messages. 0s..=30d.
+    pub erase_within: Period,
+    /// Directory for the file of a snapshot while it is stored, outside the data directory; empty:
+    /// the system's directory for temporary files.
+    pub work_dir: PathBuf,
 }
 
 impl Default for ClusterMemberSettings {
@@ -55,6 +84,13 @@ impl Default for ClusterMemberSettings {
             monitors: Vec::new(),
             max_lag: 10_000,
             accept_lazy_sync: false,
+            role: NodeRole::Learner,
+            train_after: Period::from_seconds(2),
+            message_version: 0,
+            compare_every: 100_000,
+            snapshot_every: 1_000_000,
+            erase_within: Period::from_minutes(60),
+            work_dir: PathBuf::new(),
         }
     }
 }
@@ -100,6 +136,15 @@ impl ClusterMemberSettings {
         if ![1, 3, 5].contains(&self.replicas) {
             return Err(InvalidSetting::new("cluster.replicas", self.replicas, "1, 3 or 5"));
         }
+        if self.erase_within.get().is_none_or(|period| period > MAX_ERASE_WITHIN) {
+            return Err(InvalidSetting::new("cluster.erase_within", self.erase_within, "0s to 30d"));
+        }
+        InvalidSetting::check_range("cluster.message_version", self.message_version, 0..=MAX_MESSAGE_VERSION)?;
+        InvalidSetting::check_range("cluster.compare_every", self.compare_every, 0..=1_000_000_000_000)?;
+        if self.train_after.get().is_none_or(|period| period > MAX_TRAIN_AFTER) {
+            return Err(InvalidSetting::new("cluster.train_after", self.train_after, "0s to 10m"));
+        }
+        InvalidSetting::check_range("cluster.snapshot_every", self.snapshot_every, 0..=1_000_000_000_000)?;
         InvalidSetting::check_range("cluster.max_lag", self.max_lag, 1..=1_000_000_000)
     }
 }
@@ -150,5 +195,11 @@ mod tests {
         assert_eq!(error(|s| s.node = "host.".to_owned()), "cluster.node");
         assert_eq!(error(|s| s.replicas = 2), "cluster.replicas");
         assert_eq!(error(|s| s.max_lag = 0), "cluster.max_lag");
+        assert_eq!(error(|s| s.erase_within = Period::OFF), "cluster.erase_within");
+        assert_eq!(error(|s| s.erase_within = Period::from_minutes(30 * 24 * 60 + 1)), "cluster.erase_within");
+        assert_eq!(error(|s| s.train_after = Period::from_minutes(11)), "cluster.train_after");
+        assert_eq!(error(|s| s.message_version = 3), "cluster.message_version");
+        assert_eq!(error(|s| s.compare_every = 1_000_000_000_001), "cluster.compare_every");
+        assert_eq!(error(|s| s.snapshot_every = 1_000_000_000_001), "cluster.snapshot_every");
     }
 }

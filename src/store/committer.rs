@@ -462,6 +462,9 @@ impl Committer {
 }
 
 fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), StoreError> {
+    if matches!(entry, Entry::Erase(_) | Entry::Expire(_)) {
+        store.record_last_removal(offset)?;
+    }
     match entry {
         Entry::Erase(erasure) => store.erasures().record_begun(offset, erasure),
         Entry::Expire(expiry) => store.expiries().record_begun(offset, expiry),

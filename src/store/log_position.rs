@@ -109,7 +109,7 @@ impl SharedLogPosition {
         marks: ChangeMarks,
     ) -> Result<Self, StoreError> {
         let (sequence, digest) = message;
-        let mut hasher = HashingWriter(Sha256::new());
+        let mut hasher = DigestWriter::default();
         hasher.0.update(self.chain);
         hasher.0.update(sequence.to_le_bytes());
         hasher.0.update(digest);
@@ -120,7 +120,7 @@ impl SharedLogPosition {
         let mut trailer = Vec::new();
         origins.encode_to(&mut trailer);
         hasher.0.update(&trailer);
-        Ok(Self { sequence, digest, chain: truncated(hasher.0), marks })
+        Ok(Self { sequence, digest, chain: hasher.finish(), marks })
     }
 }
 
@@ -137,9 +137,18 @@ fn truncated(hasher: Sha256) -> LogDigest {
 }
 
 /// Hashes all bytes that are written to it.
-struct HashingWriter(Sha256);
+#[derive(Debug, Default)]
+pub struct DigestWriter(Sha256);
 
-impl Write for HashingWriter {
+impl DigestWriter {
+    /// The digest of the written bytes.
+    #[must_use]
+    pub fn finish(self) -> LogDigest {
+        truncated(self.0)
+    }
+}
+
+impl Write for DigestWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

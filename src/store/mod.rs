@@ -114,7 +114,7 @@ pub use expiry_tree::ExpiryTree;
 pub use item_tree::ItemTree;
 pub use journal::{EntryWithOrigin, Journal, JournalEntries, JournalWatcher};
 pub use journal_batch::JournalBatch;
-pub use log_position::{ChangeMarks, LogDigest, SharedLogPosition, log_digest};
+pub use log_position::{ChangeMarks, DigestWriter, LogDigest, SharedLogPosition, log_digest};
 pub use migrations::STORE_FORMAT;
 pub use placement_tree::PlacementTree;
 pub use purge_tree::{PurgeSummary, PurgeTree, PurgedEntryCounts};

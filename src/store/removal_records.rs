@@ -12,6 +12,9 @@ use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec};
 use crate::domain::Offset;
 
+/// Key of the offset after the last journal entry that requests an erasure or an expiry.
+const LAST_REMOVAL_KEY: &[u8] = b"l";
+
 /// The name of the tree in error messages.
 const TREE_NAME: &str = "erasures";
 
@@ -20,6 +23,22 @@ impl Store {
     /// with the next commit or [`Store::sync`].
     pub(super) fn put_removal<T: Serialize>(&self, prefix: u8, offset: Offset, removal: &T) -> Result<(), StoreError> {
         self.put_removal_value(&removal_key(prefix, offset), removal)
+    }
+
+    /// The offset after the last journal entry that requests an erasure or an expiry; 0 without one.
+    /// A copy of a store has none of the original's.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
+    pub fn last_removal(&self) -> Result<Offset, StoreError> {
+        let engine = self.engine()?;
+        let stored = engine.get(&engine.erasures, LAST_REMOVAL_KEY)?;
+        stored.map_or(Ok(0), |value| decode_value(LAST_REMOVAL_KEY, &value))
+    }
+
+    /// Records a journal entry that requests an erasure or an expiry.
+    pub(super) fn record_last_removal(&self, offset: Offset) -> Result<(), StoreError> {
+        self.put_removal_value(LAST_REMOVAL_KEY, &(offset + 1))
     }
 
     /// Stores a value in the tree of the removals.

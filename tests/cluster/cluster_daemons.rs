@@ -15,13 +15,15 @@ pub(crate) const NODE_COUNT: usize = 3;
 
 /// Short intervals, so that a short test crosses training boundaries, clusterings and checkpoints.
 /// The training share is constant, because a change of the share depends on the machine's speed.
-const DAEMON_SETTINGS: [&str; 6] = [
+const DAEMON_SETTINGS: [&str; 8] = [
     "safety.training_share_min=1",
     "learning.interval=64",
     "clusters.every=512",
     "clusters.lag=128",
     "store.checkpoint_every=300",
     "session.shards=2",
+    "cluster.compare_every=256",
+    "cluster.snapshot_every=0",
 ];
 
 /// One node: its directory, its links to the servers, and its running daemon.
@@ -153,7 +155,12 @@ impl ClusterDaemons {
 
     /// Starts all nodes with more settings, and waits until they are ready.
     pub(crate) fn start_with(servers: &NatsServers, settings: &[String]) -> Self {
-        let node = |number| ClusterNode::new(servers, &format!("node{number}"), settings);
+        Self::start_each(servers, |_| settings.to_vec())
+    }
+
+    /// Starts all nodes, each with its own further settings, and waits until they are ready.
+    pub(crate) fn start_each(servers: &NatsServers, settings: impl Fn(usize) -> Vec<String>) -> Self {
+        let node = |number| ClusterNode::new(servers, &format!("node{number}"), &settings(number));
         let cluster = Self { nodes: (0..NODE_COUNT).map(node).collect() };
         cluster.nodes.iter().for_each(ClusterNode::launch);
         cluster.nodes.iter().for_each(ClusterNode::wait_until_ready);

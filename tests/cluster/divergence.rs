@@ -1,7 +1,5 @@
 //! A node whose journal differs from those of the others: it notices, accepts no writes and says so.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use sequor::cluster::message::decode_message;
 use sequor::domain::Entry;
 use sequor::store::{Committer, CommitterSettings, LogMessage, Store, StoreOptions, log_digest};
@@ -9,20 +7,8 @@ use serde_json::json;
 
 use crate::cluster_daemons::{ClusterDaemons, ClusterNode};
 use crate::daemon::{view_event, wait_for};
-use crate::nats_connection::NatsConnection;
+use crate::log_messages::last_message;
 use crate::nats_servers::NatsServers;
-
-/// The last message of the stream: its number and its bytes.
-fn last_message(servers: &NatsServers) -> (u64, Vec<u8>) {
-    let request = |subject: &str, body: &str| {
-        wait_for("a response of JetStream", || {
-            NatsConnection::open(servers.client_port(0).get())?.request(subject, body)
-        })
-    };
-    let last = request("$JS.API.STREAM.INFO.SEQUOR_shop", "")["state"]["last_seq"].as_u64().unwrap();
-    let found = request("$JS.API.STREAM.MSG.GET.SEQUOR_shop", &json!({ "seq": last }).to_string());
-    (last, BASE64_STANDARD.decode(found["message"]["data"].as_str().unwrap()).unwrap())
-}
 
 /// Applies a message to the journal of a node that is down, as its daemon would, but with another
 /// item in its event: a bit has flipped in the memory of the node.

@@ -14,6 +14,7 @@ mod cut_off;
 #[path = "../integration/daemon.rs"]
 mod daemon;
 mod divergence;
+mod erasure;
 mod faults;
 mod history;
 mod joining;
@@ -21,6 +22,7 @@ mod joining;
 #[path = "../integration/journal_dump.rs"]
 mod journal_dump;
 mod load;
+mod log_messages;
 mod lost_tail;
 mod nats_connection;
 mod nats_servers;
@@ -30,7 +32,9 @@ mod prometheus;
 #[expect(dead_code, reason = "the integration tests use the other helpers")]
 #[path = "../integration/random.rs"]
 mod random;
+mod roles;
 mod rounds;
 mod server_faults;
 mod snapshots;
 mod tcp_proxy;
+mod versions;

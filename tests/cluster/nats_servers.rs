@@ -16,6 +16,9 @@ use ureq::Agent;
 use crate::daemon::{report_skipped, wait_for};
 use crate::tcp_proxy::{LinkState, TargetPort, TcpProxy};
 
+/// The stream of the log of the cluster `shop`.
+pub(crate) const LOG_STREAM: &str = "SEQUOR_shop";
+
 /// Number of servers, and of replicas of each stream.
 pub(crate) const SERVER_COUNT: usize = 3;
 
@@ -234,15 +237,15 @@ impl NatsServers {
         wait_for("healthy NATS servers", || self.is_healthy().then_some(()));
     }
 
-    /// The server that leads the log's stream, which is the one that is no bucket. `None` during an
-    /// election.
+    /// The server that leads the log's stream, which is the one that is no bucket and has no results of
+    /// trainings. `None` during an election.
     pub(crate) fn stream_leader(&self) -> Option<usize> {
         let asked = self.running().next()?;
         let status = self.monitor(asked, "/jsz?streams=true")?;
         let streams =
             status["account_details"].as_array()?.iter().filter_map(|account| account["stream_detail"].as_array());
-        let is_bucket = |name: &str| name.starts_with("KV_") || name.starts_with("OBJ_");
-        let log = streams.flatten().find(|stream| stream["name"].as_str().is_some_and(|name| !is_bucket(name)))?;
+        let is_other = |name: &str| name.starts_with("KV_") || name.starts_with("OBJ_") || name.ends_with("_training");
+        let log = streams.flatten().find(|stream| stream["name"].as_str().is_some_and(|name| !is_other(name)))?;
         let leader = log["cluster"]["leader"].as_str()?;
         self.servers.iter().position(|server| server.name == leader)
     }

@@ -89,6 +89,13 @@ const NOT_BOUNDS: &[&str] = &[
     "store.cache_bytes",
     // The layout of the stream.
     "cluster.replicas",
+    // The form of messages.
+    "cluster.message_version",
+    // Frequencies of snapshots and comparisons.
+    "cluster.compare_every",
+    "cluster.train_after",
+    "cluster.erase_within",
+    "cluster.snapshot_every",
     // The meaning of events.
     "session.idle_gap",
     // Frequencies and sample sizes.

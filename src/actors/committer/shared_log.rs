@@ -160,7 +160,7 @@ impl CommitterActor {
         } else {
             cluster.problem()
         };
-        let mut group = MessageBuilder::new(cluster.status.max_message_bytes());
+        let mut group = MessageBuilder::new(cluster.status.max_message_bytes(), cluster.status.message_version());
         // The deferred entries are impressions. They come first, because pending events may be
         // responses to them.
         let request = cluster.replication.next_request();

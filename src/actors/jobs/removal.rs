@@ -13,8 +13,9 @@ use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::actors::system::System;
 use crate::clock::Clock;
-use crate::domain::{Entry, Expiry};
-use crate::store::{CommitCondition, PendingTask, PurgeSummary, PurgedEntryCounts};
+use crate::cluster::MemberStatus;
+use crate::domain::{Entry, Expiry, Offset};
+use crate::store::{CommitCondition, PendingTask, PurgeSummary, PurgedEntryCounts, Store, StoreError};
 
 /// The time between two runs of the job if no erasure is requested. A run also waits at most this
 /// long for the learner.
@@ -25,6 +26,7 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
     let mut interval = actix::clock::interval(RUN_INTERVAL);
     let mut last_scan: Option<Instant> = None;
     loop {
+        let delivered = system.recommender.delivered_offset();
         tokio::select! {
             _ = interval.tick() => {}
             () = system.maintenance.erasure_progress.wait_for_request() => {}
@@ -48,7 +50,26 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
         if log_failure_and_check_stop(expired.await, "expired entries could not be removed; the job tries again") {
             return;
         }
+        if let Some(cluster) = &system.cluster {
+            if let Err(error) = report_removals(&system.store, cluster, delivered) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the removals cannot be read");
+            }
+        }
     }
+}
+
+/// Tells the other nodes of the cluster up to which removal this node has executed all of them.
+/// Entries before `delivered` were applied before this run of the job.
+fn report_removals(store: &Store, cluster: &MemberStatus, delivered: Offset) -> Result<(), StoreError> {
+    let (erasures, expiries) = (store.erasures(), store.expiries());
+    let is_executed = erasures.in_progress()?.first().is_none_or(|(offset, _)| *offset >= delivered)
+        && expiries.in_progress()?.first().is_none_or(|(offset, _)| *offset >= delivered)
+        && !erasures.is_pending(PendingTask::Compaction)?;
+    let own = store.last_removal()?;
+    // A node that began with a copy of another node's files does not know all earlier requests.
+    let known = cluster.nodes().iter().map(|report| report.last_removal).fold(own, Offset::max);
+    cluster.record_removals(own, if is_executed && known <= delivered { known } else { 0 });
+    Ok(())
 }
 
 /// Logs a failure with `message`. A failure that passes by itself, such as a full queue, is not
@@ -155,7 +176,7 @@ async fn expire_pending(system: &System) -> Result<(), MaintenanceError> {
 }
 
 /// Runs blocking work on a thread pool for such work, so that the actors' threads continue.
-async fn run_blocking<T: Send + 'static>(
+pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MaintenanceError> + Send + 'static,
 ) -> Result<T, MaintenanceError> {
     actix_rt::task::spawn_blocking(work).await.map_err(|_| RequestError::ActorStopped("removal job"))?

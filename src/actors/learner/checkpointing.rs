@@ -152,7 +152,7 @@ impl LearnerActor {
     }
 
     /// The learner's state, which includes the results of all background jobs.
-    fn settled_state(&mut self) -> Result<&LearnerState, LearnerActorError> {
+    pub(super) fn settled_state(&mut self) -> Result<&LearnerState, LearnerActorError> {
         let offset = self.learner.next_offset();
         self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })
     }

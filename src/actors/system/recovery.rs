@@ -11,7 +11,7 @@ use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, shard_of_user};
 use crate::actors::state_history::{StoreBackedStateHistory, decode_checkpoint};
 use crate::domain::{EventKinds, Offset};
-use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
+use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState, TrainingExchange};
 use crate::metrics::{ActorKind, Metrics, QueueName, ThreadRole};
 use crate::registries::ItemDictionary;
 use crate::store::Store;
@@ -24,10 +24,10 @@ use crate::telemetry::span;
 pub(super) fn learner_loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
-    settings: LearnerConfig,
-    keep: usize,
+    (settings, keep): (LearnerConfig, usize),
     metrics: &Metrics,
     mut preload: Option<CheckpointPreload>,
+    exchange: Option<Arc<dyn TrainingExchange>>,
 ) -> impl FnMut() -> Result<Learner, StartError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
     let training = BackgroundWorker::start_thread(
@@ -57,7 +57,9 @@ pub(super) fn learner_loader(
             preloaded.map_or_else(|| load_newest_state(&store, keep, &settings), |state| Ok(Some(state)))?,
             store.journal().first_offset()?,
         );
-        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, deps)?)
+        let pretrained = read_pretrained(&store)?;
+        let learner = Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, pretrained, deps)?;
+        Ok(learner.with_training_exchange(exchange.clone()))
     }
 }
 

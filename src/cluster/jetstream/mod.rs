@@ -19,7 +19,6 @@ pub use stream_setup::{LogStart, StreamIdentity};
 use super::config::NodeConfig;
 use super::error::JoinError;
 use super::marker::stream_of_data_dir;
-use super::message::MESSAGE_VERSION;
 use super::shared_log::{LogError, Proposal, SharedLog};
 use crate::store::SharedLogPosition;
 use async_nats::HeaderMap;
@@ -171,7 +170,9 @@ impl SharedLog for JetStreamLog {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, proposal.id.as_str());
         headers.insert(async_nats::header::NATS_EXPECTED_STREAM, self.stream.as_str());
-        headers.insert(VERSION_HEADER, MESSAGE_VERSION.to_string().as_str());
+        // The first byte of a message is its version.
+        let version = proposal.payload.first().copied().unwrap_or_default();
+        headers.insert(VERSION_HEADER, version.to_string().as_str());
         let publish = async {
             self.context.publish_with_headers(self.subject.clone(), headers, proposal.payload.clone()).await?.await
         };

@@ -42,13 +42,13 @@ impl SnapshotAccess {
         &self.id
     }
 
-    /// Removes the messages before message `sequence`. Returns their number, and the number of the
-    /// first remaining message.
-    pub(in crate::cluster) async fn remove_messages_before(&self, sequence: u64) -> Result<(u64, u64), JoinError> {
-        // A purge before message 0 would remove all.
+    /// Removes the messages up to message `sequence`. Returns their number, and the number of the
+    /// first remaining message, or of the next one if none remains.
+    pub(in crate::cluster) async fn remove_messages_through(&self, sequence: u64) -> Result<(u64, u64), JoinError> {
         let removed = match sequence {
             0 => 0,
-            _ => self.stream.purge().sequence(sequence).await.map_err(|error| unreachable(&error))?.purged,
+            // The purge keeps the message with the given number.
+            _ => self.stream.purge().sequence(sequence + 1).await.map_err(|error| unreachable(&error))?.purged,
         };
         let info = self.stream.get_info().await.map_err(|error| unreachable(&error))?;
         Ok((removed, info.state.first_sequence))

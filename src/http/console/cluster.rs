@@ -4,7 +4,6 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use crate::cluster::NodeReport;
 use crate::http::console::format::format_count;
 use crate::http::console::layout::{page_or_problem, value_tile};
 use crate::http::routes::admin::cluster::ClusterStatus;
@@ -35,6 +34,7 @@ fn page_content(status: &ClusterStatus) -> Markup {
             (value_tile("Nodes", &format_count(status.nodes.len() as u64), None, "that report their state"))
             (value_tile("Journal ends", &format_count(status.offset), None, "offset of the next entry"))
             (value_tile("Message", &format_count(status.sequence), None, &format!("of {} in the log", format_count(status.last_sequence))))
+            (value_tile("Erased through", &format_count(status.erased_through), None, &format!("of {}, on nodes and servers", format_count(status.last_removal))))
             (value_tile("Lag", &format_count(status.lag_entries), None, "entries, at least"))
         }
         @if let Some(problem) = &status.problem {
@@ -42,7 +42,7 @@ fn page_content(status: &ClusterStatus) -> Markup {
         }
         section.card id="nodes" data-fresh {
             h2 { "Nodes" }
-            p.note { "Equal hashes at the same message mean equal journals." }
+            p.note { "Equal hashes at the same message mean equal journals. Equal hashes at the same offset mean equal learned states." }
             (node_table(status))
         }
     }
@@ -50,21 +50,23 @@ fn page_content(status: &ClusterStatus) -> Markup {
 
 fn node_table(status: &ClusterStatus) -> Markup {
     let furthest = status.nodes.iter().map(|node| node.offset).max().unwrap_or_default();
-    let hash = |node: &NodeReport| node.chain.chars().take(SHOWN_HASH_CHARS).collect::<String>();
+    let hash = |hash: &str| hash.chars().take(SHOWN_HASH_CHARS).collect::<String>();
     html! {
         div.scroll tabindex="0" role="region" aria-label="Nodes" {
             table {
                 thead { tr {
-                    th scope="col" { "Node" } th.number scope="col" { "Offset" } th.number scope="col" { "Lag" }
-                    th.number scope="col" { "Message" } th scope="col" { "Hash" } th scope="col" { "Version" } th scope="col" { "Problem" }
+                    th scope="col" { "Node" } th scope="col" { "Role" } th.number scope="col" { "Offset" } th.number scope="col" { "Lag" }
+                    th.number scope="col" { "Message" } th scope="col" { "Hash" } th scope="col" { "Learned state" } th scope="col" { "Version" } th scope="col" { "Problem" }
                 } }
                 tbody { @for node in &status.nodes {
                     tr {
                         th scope="row" { (node.node) }
+                        td { (node.role.name()) }
                         td.number { (format_count(node.offset)) }
                         td.number { (format_count(furthest.saturating_sub(node.offset))) }
                         td.number { (format_count(node.sequence)) }
-                        td { code { (hash(node)) } }
+                        td { code { (hash(&node.chain)) } }
+                        td { @if let Some(state) = node.states.last() { code { (hash(&state.digest)) } " at " (format_count(state.offset)) } }
                         td { (node.version) }
                         td { (node.problem) }
                     }

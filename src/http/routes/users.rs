@@ -154,6 +154,9 @@ pub(in crate::http) struct EraseResponse {
     gone: Option<EraseOutcome>,
     /// What happens to the user's influence on the model.
     learned: &'static str,
+    /// In a cluster: how to learn when the other nodes and the servers have erased the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<&'static str>,
 }
 
 /// The erased journal entries of a user.
@@ -213,5 +216,8 @@ pub(in crate::http) async fn erase_user(
         ids: ids.len(),
         gone: gone.map(EraseOutcome::from),
         learned,
+        elsewhere: api.system.cluster.is_some().then_some(
+            "The other nodes and the servers of the cluster follow. They have erased the user when `erased_through` of `/admin/cluster` is at least `offset`.",
+        ),
     }))
 }

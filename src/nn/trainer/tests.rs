@@ -521,3 +521,47 @@ fn the_weight_of_a_target_multiplies_its_gradient() {
         assert!(part(1.0) > 0.0 && (part(2.0) - 2.0 * part(1.0)).abs() < 1e-4 * part(2.0), "{loss:?}");
     }
 }
+
+#[test]
+fn a_trainer_with_the_changes_of_a_training_has_the_same_bytes_as_the_one_that_trained() {
+    let bytes = |trainer: &Trainer| bincode::serde::encode_to_vec(trainer, bincode::config::standard()).unwrap();
+    for optimiser in [OptimiserKind::Adagrad, OptimiserKind::Adam, OptimiserKind::RowAdagrad] {
+        for tied in [true, false] {
+            let settings = NetworkSettings { optimiser, tied, ..all_parts_enabled() };
+            let [mut teacher, mut pupil] = [(); 2].map(|()| trainer_of_12_items(settings.clone()));
+            // The pupil was restored from a checkpoint in between.
+            for round in 0..4 {
+                for trainer in [&mut teacher, &mut pupil] {
+                    trainer.publish(round);
+                }
+                if round == 2 {
+                    (pupil, _) =
+                        bincode::serde::decode_from_slice(&bytes(&pupil), bincode::config::standard()).unwrap();
+                }
+                for trainer in [&mut teacher, &mut pupil] {
+                    trainer.grow_items(ITEM_COUNT + round as usize);
+                    trainer.count_target(1);
+                }
+                assert_eq!(teacher.fingerprint(), pupil.fingerprint());
+                (0..3).for_each(|batch| {
+                    teacher.train(&training_windows(), 10 * round + batch);
+                });
+                assert_ne!(teacher.fingerprint(), pupil.fingerprint());
+                let changes = teacher.encode_changes();
+                let before = bytes(&pupil);
+                for damaged in [&changes[..changes.len() - 1], &changes[1..], &[], &[&changes[..], &[0]].concat()] {
+                    assert_eq!(pupil.apply_changes(damaged), Err(TrainingChangesError));
+                }
+                assert!(bytes(&pupil) == before, "damaged changes change nothing");
+                pupil.apply_changes(&changes).unwrap();
+                assert!(bytes(&teacher) == bytes(&pupil), "{optimiser:?}, round {round}");
+                let [of_teacher, of_pupil] =
+                    [&mut teacher, &mut pupil].map(|trainer| trainer.publish(round).embedding(3).map(<[f32]>::to_vec));
+                assert_eq!(of_teacher, of_pupil);
+            }
+        }
+    }
+    let other = trainer_of_12_items(NetworkSettings { hidden: 6, ..all_parts_enabled() });
+    let mut trainer = trainer_of_12_items(all_parts_enabled());
+    assert_eq!(trainer.apply_changes(&other.encode_changes()), Err(TrainingChangesError));
+}

@@ -20,6 +20,17 @@ pub(in crate::http) struct ClusterStatus {
     pub(in crate::http) last_sequence: u64,
     pub(in crate::http) lag_entries: u64,
     pub(in crate::http) is_cut_off: bool,
+    /// The files of the node contain no entry that an erasure or an expiry before this offset removes.
+    pub(in crate::http) removed_through: Offset,
+    /// The offset after the last request of an erasure or an expiry.
+    pub(in crate::http) last_removal: Offset,
+    /// No node that runs and no server contains an entry that an erasure or an expiry before this
+    /// offset removes.
+    pub(in crate::http) erased_through: Offset,
+    /// Whether this node publishes the results of its trainings.
+    pub(in crate::http) publishes_training: bool,
+    /// Whether this node stores the snapshots.
+    pub(in crate::http) stores_snapshots: bool,
     /// Why the node is not ready; `None` if it is.
     pub(in crate::http) problem: Option<String>,
     /// The reports of all nodes, this one included.
@@ -38,6 +49,11 @@ impl ClusterStatus {
             last_sequence: status.last_sequence(),
             lag_entries: status.lag_entries(),
             is_cut_off: status.is_cut_off(),
+            removed_through: status.removed_through(),
+            last_removal: status.last_removal(),
+            erased_through: status.erased_through(),
+            publishes_training: status.holds_training_lease(),
+            stores_snapshots: status.holds_snapshot_lease(),
             problem: status.not_ready_reason(),
             nodes: status.nodes().to_vec(),
         })
