@@ -30,13 +30,11 @@ fn replicas_take_the_trained_weights_and_end_with_the_same_bytes() {
     // 30 boundaries; the first replicas may have trained before the learner held its lease.
     assert!(fetched(1) > 20.0 && fetched(2) > 20.0, "{} and {} results", fetched(1), fetched(2));
     assert!(fetched(0) == 0.0, "a learner takes no results");
-    let roles: Vec<_> = daemons.daemon(0).get_admin("/admin/cluster").json()["nodes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|node| node["role"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(roles, ["learner", "replica", "replica"]);
+    wait_for("the roles of all nodes", || {
+        let status = daemons.daemon(0).get_admin("/admin/cluster").json();
+        let roles: Vec<_> = status["nodes"].as_array()?.iter().map(|node| node["role"].as_str()).collect();
+        (roles == [Some("learner"), Some("replica"), Some("replica")]).then_some(())
+    });
     // Without a learner, a replica trains itself.
     daemons.nodes[0].kill();
     send(&daemons.daemon(1), 2_000..2_300);
