@@ -202,8 +202,7 @@ impl System {
         read_pretrained(&store)?.map_or(Ok(()), |pretrained| assign_item_numbers(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents) = (core.dictionary(), core.aliases(), core.consents());
-        let placements = core.placements();
-        let attributes = core.user_attributes();
+        let (placements, attributes) = (core.placements(), core.user_attributes());
         let learner_config = Arc::new(settings.learner.clone());
         let exchange = member.as_ref().map(|member| training_exchange(member, settings.node, &metrics));
         let (learner, keep) = (settings.learner.clone(), settings.checkpoints.keep);
@@ -228,10 +227,7 @@ impl System {
             settings.checkpoints,
         )
         .map_err(Box::new)?;
-        let learner = match &cluster {
-            Some(status) => learner.with_state_digests(settings.node.compare_every, Arc::clone(status)),
-            None => learner,
-        };
+        let learner = learner.with_state_digests(settings.node.compare_every, cluster.clone());
         let (learned, status, activity) = (learner.learned_watermark(), learner.status(), learner.sender_activity());
         let learner = start_on_thread(ThreadRole::Learner, move || learner);
         let kinds = learner_config.kinds.clone();

@@ -71,6 +71,7 @@ mod source_affinities;
 mod state;
 mod state_history;
 mod training;
+mod training_report;
 mod training_window;
 mod user_map;
 mod user_table;
@@ -113,7 +114,8 @@ pub use state::{
     KindQuality, LearnerConfig, LearnerState, LearnerStateExtension, LearnerStateSupplement, LearningReport,
 };
 pub use state_history::StateHistory;
-pub use training::{OnlineTraining, TrainingOutcome, TrainingReport};
+pub use training::{OnlineTraining, TrainingOutcome};
+pub use training_report::TrainingReport;
 pub use user_table::{UserState, UserTable};
 pub use vocabulary::AttributeVocabulary;
 

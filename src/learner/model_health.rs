@@ -4,7 +4,7 @@ use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-use super::training::TrainingReport;
+use super::training_report::TrainingReport;
 
 /// A short-term and a long-term moving average of the same measured value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Results of trainings that several learners with the same state share, so that one of them trains
 //! for all.
 
-use super::training::TrainingReport;
+use super::training_report::TrainingReport;
 use std::fmt;
 
 /// Every training whose boundary is a multiple of this number is also done by the learners that

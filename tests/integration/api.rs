@@ -244,7 +244,7 @@ fn invalid_requests_return_problems() {
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
         &parameter(
             "limt",
-            "Unknown parameter `limt`; known parameters are limit, exclude, exclude_seen, filter, diversity, explain, dismissed_for, purchased_for, exclude_events, max_impressions, impression_limit_action, min_offset, consent, placement, item, items, context.NAME, recommendation_id, offset.",
+            "Unknown parameter `limt`; known parameters are limit, exclude, exclude_seen, filter, diversity, explain, details, dismissed_for, purchased_for, exclude_events, max_impressions, impression_limit_action, min_offset, consent, placement, item, items, context.NAME, recommendation_id, offset.",
         ),
     );
 

@@ -50,10 +50,10 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
         if log_failure_and_check_stop(expired.await, "expired entries could not be removed; the job tries again") {
             return;
         }
-        if let Some(cluster) = &system.cluster {
-            if let Err(error) = report_removals(&system.store, cluster, delivered) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the removals cannot be read");
-            }
+        if let Some(cluster) = &system.cluster
+            && let Err(error) = report_removals(&system.store, cluster, delivered)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the removals cannot be read");
         }
     }
 }

@@ -64,10 +64,10 @@ impl StateDigests {
 
 impl LearnerActor {
     /// Lets the actor report digests of the learned state to the other nodes of the cluster, one per
-    /// `interval` entries (0: none).
+    /// `interval` entries (0: none). Does nothing on a single node.
     #[must_use]
-    pub fn with_state_digests(mut self, interval: u64, status: Arc<MemberStatus>) -> Self {
-        self.state_digests = Some(StateDigests::start(interval, status, &self.metrics));
+    pub fn with_state_digests(mut self, interval: u64, status: Option<Arc<MemberStatus>>) -> Self {
+        self.state_digests = status.map(|status| StateDigests::start(interval, status, &self.metrics));
         self
     }
 

@@ -23,9 +23,9 @@ use std::sync::Arc;
 pub struct TrainingChangesError;
 
 /// The bytes that were not read yet.
-struct Reader<'b>(&'b [u8]);
+struct ChangesReader<'b>(&'b [u8]);
 
-impl<'b> Reader<'b> {
+impl<'b> ChangesReader<'b> {
     fn take_number(&mut self) -> Result<u64, TrainingChangesError> {
         let (number, rest) = self.0.split_first_chunk().ok_or(TrainingChangesError)?;
         self.0 = rest;
@@ -109,7 +109,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainingChangesError`] if the bytes do not fit this network. Then nothing changes.
     pub fn apply_changes(&mut self, bytes: &[u8]) -> Result<(), TrainingChangesError> {
-        let (state, mut reader) = (&mut self.state, Reader(bytes));
+        let (state, mut reader) = (&mut self.state, ChangesReader(bytes));
         let steps = reader.take_number()?;
         let dense = reader.take_floats(state.parameters.dense.len())?;
         let optimiser_state = reader.take_floats(state.optimiser_state.len())?;
