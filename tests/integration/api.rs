@@ -272,7 +272,7 @@ fn invalid_requests_return_problems() {
     }
     let bad = |detail: &str| json!({ "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400, "detail": detail });
     let mut unknown_field = bad(
-        "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `context`, `diversity`, `explain`, `dismissed_for`, `purchased_for`, `min_offset`, `placement` (line 1, column 25); send JSON that matches the API's schema.",
+        "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `context`, `diversity`, `explain`, `details`, `dismissed_for`, `purchased_for`, `min_offset`, `placement` (line 1, column 25); send JSON that matches the API's schema.",
     );
     unknown_field["field"] = json!("limits");
     assert_problem(&daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#), &unknown_field);
