@@ -52,7 +52,7 @@ const MAX_FAULTS_BYTES: u64 = 64 * 1024 * 1024;
 )]
 pub(super) struct Consume {
     /// Stream to read: nats://HOST:PORT/STREAM, tls://HOST:PORT/STREAM, or
-    /// kafka://HOST:PORT[,HOST:PORT]/TOPIC.
+    /// kafka://HOST:PORT/TOPIC. Several brokers are separated by commas.
     #[arg(value_name = "SOURCE")]
     source: String,
     /// URL of the API of the running daemon.
