@@ -424,6 +424,8 @@ export interface components {
              *     the erasure is in progress, and continues after a restart.
              */
             done: boolean;
+            /** @description In a cluster: how to learn when the other nodes and the servers have erased the user. */
+            elsewhere?: string | null;
             gone?: components["schemas"]["Went"] | null;
             /** @description The number of the user's ids. */
             ids: number;
