@@ -40,7 +40,8 @@ pub struct MemberStatus {
     erased_through: AtomicU64,
     /// Why the node cannot follow the log; empty if it can.
     halted: ArcSwap<String>,
-    /// Why the node's journal differs from those of the other nodes; empty if it does not.
+    /// Why the node's journal or learned state differs from those of the other nodes; empty if it does
+    /// not.
     mismatch: ArcSwap<String>,
     nodes: ArcSwap<Vec<NodeReport>>,
     /// The last digests of the learned state, the newest last.
@@ -96,9 +97,9 @@ impl MemberStatus {
         set_reason(&self.halted, reason, "this node has stopped following the cluster's log");
     }
 
-    /// Records why the journal differs; an empty text if it does not.
+    /// Records why the journal or the learned state differs; an empty text if it does not.
     pub fn set_mismatch(&self, reason: String) {
-        set_reason(&self.mismatch, reason, "the journal of this node differs from those of other nodes");
+        set_reason(&self.mismatch, reason, "this node differs from the other nodes of its cluster");
     }
 
     pub(super) fn set_nodes(&self, nodes: Vec<NodeReport>) {
@@ -246,7 +247,7 @@ impl MemberStatus {
         reason.map(|reason| reason.to_string())
     }
 
-    /// Whether the node's journal differs from those of the majority.
+    /// Whether the node's journal or learned state differs from those of the majority.
     #[must_use]
     pub fn has_mismatch(&self) -> bool {
         !self.mismatch.load().is_empty()

@@ -42,18 +42,13 @@ enum SnapshotError {
 /// Decides when a snapshot is due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct SnapshotSchedule {
-    /// The newest snapshot, as far as this node knows.
-    newest: Option<(Offset, Offset)>,
-    /// The removal that waits for a snapshot, and since when this node knows of it.
-    waiting_removal: Option<(Offset, Duration)>,
+    /// The entries of the newest snapshot, once this node has asked the servers; 0 without one.
+    newest: Option<Offset>,
+    /// Since when this node knows of a removal that waits for a snapshot.
+    removal_waits_since: Option<Duration>,
 }
 
 impl SnapshotSchedule {
-    /// Records the entries and the removals that the newest snapshot contains.
-    fn record_newest(&mut self, entries: Offset, removed_through: Offset) {
-        self.newest = Some((entries, removed_through));
-    }
-
     /// Whether a snapshot is due at time `now`. `offset` is the end of this node's journal, and
     /// `erased_through` tells which removals have reached the servers.
     fn is_due(
@@ -63,17 +58,16 @@ impl SnapshotSchedule {
         reports: &[NodeReport],
         now: Duration,
     ) -> bool {
-        let (entries, _) = self.newest.unwrap_or_default();
-        if policy.every > 0 && offset.saturating_sub(entries) >= policy.every {
+        if policy.every > 0 && offset.saturating_sub(self.newest.unwrap_or_default()) >= policy.every {
             return true;
         }
         let wanted = reports.iter().map(|report| report.last_removal).max().unwrap_or(0);
         if wanted <= erased_through {
-            self.waiting_removal = None;
+            self.removal_waits_since = None;
             return false;
         }
         // The time counts from the first waiting removal on, also if further ones follow.
-        let (_, since) = *self.waiting_removal.get_or_insert((wanted, now));
+        let since = *self.removal_waits_since.get_or_insert(now);
         let is_executed = reports.iter().all(|report| report.removed_through >= wanted);
         is_executed && now.saturating_sub(since) >= policy.erase_within
     }
@@ -113,8 +107,7 @@ async fn store_due_snapshot(
 ) -> Result<(), SnapshotError> {
     if schedule.newest.is_none() {
         let newest = SnapshotStore::open(config.clone()).await?.list().await?.into_iter().next();
-        let (entries, removed) = newest.map_or((0, 0), |newest| (newest.entries, newest.removed_through));
-        schedule.record_newest(entries, removed);
+        schedule.newest = Some(newest.map_or(0, |newest| newest.entries));
     }
     let reach = (status.applied_offset(), status.erased_through());
     if !schedule.is_due(policy, reach, &status.nodes(), clock.elapsed()) {
@@ -139,7 +132,7 @@ async fn store_due_snapshot(
     let store = SnapshotStore::open(config.clone()).await?;
     store.store(&path, &snapshot, &mut |_| {}).await?;
     let trimmed = store.trim().await?;
-    schedule.record_newest(entries, removed_through);
+    schedule.newest = Some(entries);
     status.record_erased_through(trimmed.erased_through);
     tracing::info!(
         entries,
@@ -170,7 +163,7 @@ mod tests {
             schedule.is_due(policy, (offset, 0), &[report(0, 0)], Duration::ZERO)
         };
         assert!(!is_due(&mut schedule, &POLICY, 99) && is_due(&mut schedule, &POLICY, 100));
-        schedule.record_newest(100, 0);
+        schedule.newest = Some(100);
         assert!(!is_due(&mut schedule, &POLICY, 199) && is_due(&mut schedule, &POLICY, 200));
         assert!(!is_due(&mut schedule, &SnapshotPolicy { every: 0, ..POLICY }, 1_000_000));
     }
