@@ -8,9 +8,11 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
+use tracing_subscriber::{Layer, fmt, reload};
 
 use super::pseudonym_secret;
 use crate::actors::jobs::retention::RetentionPolicy;
@@ -162,11 +164,12 @@ pub(super) fn init_logging_with_spans(
     // The configured level applies to Sequor's own lines. Libraries log only warnings and errors,
     // because at lower levels they may log whole requests with keys and user ids. actix_http logs
     // malformed requests as errors, which lets any client fill the log. Spans for a collector do
-    // not belong in the log. The filter always parses; the fallback is never used.
+    // not belong in the log.
     let filter = |level: LogLevel| {
-        let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
-        EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str()))
-            .unwrap_or_default()
+        let own = level_filter(level);
+        Targets::new()
+            .with_default(own.min(LevelFilter::WARN))
+            .with_targets([("actix_http", LevelFilter::OFF), (SPAN_TARGET, LevelFilter::OFF), ("sequor", own)])
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());
@@ -182,6 +185,17 @@ pub(super) fn init_logging_with_spans(
             tracing::error!(error = &error as &dyn std::error::Error, "cannot change the log level; it is unchanged");
         }
     }))
+}
+
+/// The filter that accepts lines of a level and of all more severe levels.
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
 }
 
 /// Whether log lines are coloured: only on a terminal, and not if `NO_COLOR` is set

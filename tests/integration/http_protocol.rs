@@ -23,7 +23,7 @@ fn response_encodings_are_accepted_in_requests() {
     // The document is not an event, but the validation result shows that it was decoded.
     let verdict = daemon.try_post("/v1/events/validate", &[], &uncompressed).unwrap().body;
     assert!(verdict.contains("`user_id` is missing"), "{verdict}");
-    for encoding in ["gzip", "br", "zstd"] {
+    for encoding in ["gzip", "zstd"] {
         let (used, compressed) = daemon.get_encoded("/openapi.json", encoding);
         assert!(
             used == encoding && compressed.len() < uncompressed.len() / 2,
@@ -57,10 +57,10 @@ fn deflate_is_accepted_and_unknown_encodings_are_rejected() {
             rejected.body
         );
     }
-    for unknown in ["compress", "gzip, deflate", "x"] {
+    for unknown in ["compress", "br", "gzip, deflate", "x"] {
         let rejected = send(unknown, &compressed);
         let problem = (rejected.status, rejected.json()["allowed"].as_str().unwrap_or_default().to_owned());
-        assert_eq!(problem, (415, "gzip, deflate, br, zstd, identity".to_owned()), "{unknown}");
+        assert_eq!(problem, (415, "gzip, deflate, zstd, identity".to_owned()), "{unknown}");
     }
     assert_eq!(daemon.next_offset(), 1);
 }

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::http::schema::problem::Problem;
 
 /// The supported content encodings.
-const SUPPORTED_ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
+const SUPPORTED_ENCODINGS: [&str; 4] = ["gzip", "deflate", "zstd", "identity"];
 
 /// The longest accepted URL, in bytes. The limit is below that of the HTTP library, which rejects a
 /// URL of more than 64 KiB with an empty 400 response.

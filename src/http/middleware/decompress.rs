@@ -1,7 +1,7 @@
 //! Decompression of request bodies within the body limit.
 //!
-//! The framework's decoder expands each chunk without a bound and accepts a truncated zstd or
-//! brotli stream. This decoder holds the compressed and the decompressed body in memory, each of
+//! The framework's decoder expands each chunk without a bound and accepts a truncated zstd
+//! stream. This decoder holds the compressed and the decompressed body in memory, each of
 //! them up to the body limit. It rejects a truncated stream.
 
 use actix_web::HttpMessage;
@@ -30,7 +30,6 @@ enum Encoding {
     Gzip,
     /// A zlib stream (RFC 9110, 8.4.1.2).
     Deflate,
-    Brotli,
     Zstd,
 }
 
@@ -40,7 +39,6 @@ impl Encoding {
         match name.as_str() {
             "gzip" => Some(Self::Gzip),
             "deflate" => Some(Self::Deflate),
-            "br" => Some(Self::Brotli),
             "zstd" => Some(Self::Zstd),
             _ => None,
         }
@@ -55,7 +53,6 @@ impl Encoding {
         let decompressed = match self {
             Self::Gzip => read_up_to_limit(MultiGzDecoder::new(body), limit),
             Self::Deflate => inflate_up_to_limit(body, limit),
-            Self::Brotli => read_up_to_limit(brotli::Decompressor::new(body, DECODER_CHUNK_BYTES), limit),
             Self::Zstd => zstd::stream::read::Decoder::with_buffer(body).and_then(|mut decoder| {
                 decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
                 read_up_to_limit(decoder, limit)
@@ -137,16 +134,11 @@ mod tests {
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
             }
-            Encoding::Brotli => {
-                let mut compressed = Vec::new();
-                brotli::CompressorWriter::new(&mut compressed, 4096, 4, 22).write_all(content).unwrap();
-                compressed
-            }
             Encoding::Zstd => zstd::encode_all(content, 1).unwrap(),
         }
     }
 
-    const ALL_ENCODINGS: [Encoding; 4] = [Encoding::Gzip, Encoding::Deflate, Encoding::Brotli, Encoding::Zstd];
+    const ALL_ENCODINGS: [Encoding; 3] = [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd];
 
     fn sample_text() -> Vec<u8> {
         (0..3000).flat_map(|number| format!("event {number}, ").into_bytes()).collect()

@@ -8,7 +8,7 @@ use crate::http::schema::security;
 /// The document without its operations.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Sequor", description = "Real-time recommendations from user events. Request bodies may be compressed with gzip, zstd, br or deflate (`Content-Encoding`); responses are compressed if \
+    info(title = "Sequor", description = "Real-time recommendations from user events. Request bodies may be compressed with gzip, zstd or deflate (`Content-Encoding`); responses are compressed if \
         `Accept-Encoding` allows it. Every response has the header `x-request-id`, with the id that the request sent or a new id. Errors are `application/problem+json` (RFC 9457). \
         A service on a loopback address requires an API key only if the settings say so. On any other address, it requires a key with the scope that the operation names."),
     servers((url = "/", description = "This service.")),
