@@ -140,6 +140,15 @@ impl ClusterNode {
         assert!(self.daemon().is_none());
         fs::remove_dir_all(self.home.data_dir()).unwrap();
     }
+
+    /// Loads the newest snapshot, if there is one, into the empty data directory. Tries again while the servers
+    /// elect a leader, or know the node's former process.
+    pub(crate) fn join(&self) {
+        wait_for("a node to join", || match self.run_command(&["cluster", "join"]) {
+            Ok(_) => Some(()),
+            Err(error) => error.contains("has no snapshot").then_some(()),
+        });
+    }
 }
 
 /// The nodes of one cluster.

@@ -134,6 +134,7 @@ impl Fault {
             FaultKind::HangNode | FaultKind::CutNode => node.set_links(LinkState::Up),
             FaultKind::WipeNode => {
                 node.wipe();
+                node.join();
                 node.launch();
             }
             FaultKind::KillAllNodes => daemons.nodes.iter().for_each(ClusterNode::launch),

@@ -53,7 +53,10 @@ fn faults_of_nodes_and_servers_lose_nothing_and_leave_equal_nodes() {
     let seed = number_from_environment("SEQUOR_CLUSTER_SEED", 1);
     // The last node uses the weights that a learner publishes, and trains itself if there is none.
     let role = |node| if node + 1 == NODE_COUNT { "replica" } else { "learner" };
-    let daemons = ClusterDaemons::start_each(&servers, |node| vec![format!("cluster.role={}", role(node))]);
+    // The stream is trimmed below the snapshots, so that a wiped node joins from one of them.
+    let daemons = ClusterDaemons::start_each(&servers, |node| {
+        vec![format!("cluster.role={}", role(node)), "cluster.snapshot_every=2000".to_owned()]
+    });
     let shared = SharedLoad::new(&daemons);
     thread::scope(|scope| {
         for number in 0..CLIENT_COUNT {
