@@ -2,7 +2,7 @@
 
 use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
+use actix_web::http::header::{RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
 use actix_web::rt::{self, task::JoinHandle};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
@@ -44,10 +44,11 @@ use crate::clock::Clock;
 use crate::domain::describe_type_error;
 use crate::http::middleware::auth;
 use crate::http::middleware::check_request;
-use crate::http::middleware::cluster_headers;
+use crate::http::middleware::cluster_headers::{self, OFFSET_HEADER, STALE_HEADER};
 use crate::http::middleware::host_check;
 use crate::http::middleware::measure;
 use crate::http::middleware::queue_wait;
+use crate::http::middleware::request_id::REQUEST_ID_HEADER;
 use crate::ingest::ValidationRules;
 use crate::learner::HiddenItems;
 use crate::metrics::{Endpoint, RefusalReason, ThreadRole};
@@ -344,9 +345,10 @@ fn build_servers(
 }
 
 /// The CORS policy: pages of the listed origins can send any request, without the browser's
-/// credentials.
+/// credentials, and can read the headers of a response that a client acts on.
 fn cors_policy(origins: &[String]) -> Cors {
-    let cors = Cors::default().allow_any_method().allow_any_header().max_age(3600);
+    let readable = [REQUEST_ID_HEADER, RETRY_AFTER, OFFSET_HEADER, STALE_HEADER];
+    let cors = Cors::default().allow_any_method().allow_any_header().expose_headers(readable).max_age(3600);
     let cors = if origins.iter().any(|origin| origin == "*") { cors.allow_any_origin().send_wildcard() } else { cors };
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

@@ -4,23 +4,23 @@ import type { components, operations } from "./openapi.js";
 
 type Schemas = components["schemas"];
 type UserListQuery = NonNullable<operations["recommendations"]["parameters"]["query"]>;
-type SessionListBody = Schemas["Inline"];
+type SessionListBody = Schemas["SessionRequest"];
 
 /** A user event. The client sets `event_id` if it is missing, so that a retry counts once. */
 export type Event = Schemas["Event"];
 export type Receipt = Schemas["Receipt"];
-export type Rejection = Schemas["Fault"];
+export type Rejection = Schemas["ValidationError"];
 export type ChangeReceipt = Schemas["ChangeReceipt"];
-export type ImpressionReceipt = Schemas["ShownListReceipt"];
+export type ImpressionReceipt = Schemas["ImpressionReceipt"];
 export type Recommendations = Schemas["Recommendation"];
-export type RecommendedItem = Schemas["Recommended"];
+export type RecommendedItem = Schemas["RecommendedItem"];
 export type RankedList = Schemas["RankedList"];
 export type RankedItem = Schemas["RankedListItem"];
-export type ItemList = Schemas["Listing"];
-export type Item = Schemas["Described"];
-export type ItemAttributes = Schemas["Attributes"];
+export type ItemList = Schemas["ItemList"];
+export type Item = Schemas["CatalogItem"];
+export type ItemAttributes = Schemas["ItemAttributes"];
 export type ItemChange = Schemas["ItemChange"];
-export type UserAttributes = NonNullable<Schemas["UserChange"]["attributes"]>;
+export type UserAttributes = NonNullable<Schemas["UserAttributes"]["attributes"]>;
 export type PlacementConfig = Schemas["PlacementConfig"];
 export type Problem = Schemas["Problem"];
 export type Context = Record<string, Schemas["ContextValue"]>;

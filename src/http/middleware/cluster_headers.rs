@@ -11,9 +11,9 @@ use crate::http::state::ApiState;
 
 /// The offset after the last journal entry that an answer can contain. It can be the `min_offset` of
 /// a read from another node.
-const OFFSET_HEADER: HeaderName = HeaderName::from_static("x-sequor-offset");
+pub(in crate::http) const OFFSET_HEADER: HeaderName = HeaderName::from_static("x-sequor-offset");
 /// Set if the node is cut off from its cluster, so that recent entries can be missing.
-const STALE_HEADER: HeaderName = HeaderName::from_static("x-sequor-stale");
+pub(in crate::http) const STALE_HEADER: HeaderName = HeaderName::from_static("x-sequor-stale");
 
 /// Adds the headers to an answer of a node of a cluster. Answers of a single node have none.
 ///

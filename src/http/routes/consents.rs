@@ -18,7 +18,7 @@ use crate::services::ingest::{FullQueuePolicy, ingest};
 /// A change of a user's consent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Said)]
+#[schema(as = ConsentRequest)]
 pub(in crate::http) struct ConsentRequest {
     /// The new level.
     #[schema(value_type = ConsentBody)]
@@ -27,7 +27,7 @@ pub(in crate::http) struct ConsentRequest {
 
 /// A user's consent.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Standing)]
+#[schema(as = ConsentState)]
 pub(in crate::http) struct ConsentState {
     /// The level.
     consent: ConsentBody,

@@ -146,7 +146,7 @@ async fn recommend_for_user(
 
 /// The result of validating a batch of events. Nothing is stored.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Verdict)]
+#[schema(as = ValidationReport)]
 pub(in crate::http) struct ValidationReport {
     /// The number of valid events. Ingestion would store these events, except events whose id was
     /// seen before.

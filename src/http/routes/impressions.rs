@@ -27,7 +27,7 @@ const MAX_SCORE: f64 = f32::MAX as f64;
 /// A list that the site has shown to a user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ShownList, example = json!({ "user_id": "ann", "items": ["tea", "cup"] }))]
+#[schema(as = ImpressionRequest, example = json!({ "user_id": "ann", "items": ["tea", "cup"] }))]
 pub(in crate::http) struct ImpressionRequest {
     /// The user.
     #[schema(value_type = IdString)]
@@ -76,7 +76,7 @@ pub(in crate::http) struct RelevantItemBody {
 
 /// The receipt of a reported list.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ShownListReceipt)]
+#[schema(as = ImpressionReceipt)]
 pub(in crate::http) struct ImpressionReceipt {
     /// The id of the list, which events can name.
     recommendation_id: String,

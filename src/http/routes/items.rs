@@ -103,7 +103,7 @@ pub(in crate::http) async fn delete_item(api: Data<ApiState>, item: Path<String>
 
 /// An item of the catalog.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Described)]
+#[schema(as = CatalogItem)]
 pub(in crate::http) struct CatalogItemBody {
     /// The item.
     item_id: String,

@@ -19,7 +19,7 @@ use crate::services::ingest::{FullQueuePolicy, ingest};
 /// The request to merge a user id into the user of the path.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Other)]
+#[schema(as = MergeRequest)]
 pub(in crate::http) struct MergeRequest {
     /// The id that becomes an alias of the user.
     #[schema(value_type = IdString)]

@@ -22,7 +22,7 @@ const EXPECTED_BODY: &str = r#"a placement, such as {"type": "similar", "limit":
 
 /// All placements.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Placements)]
+#[schema(as = PlacementList)]
 pub(in crate::http) struct PlacementListResponse {
     /// The placements by name.
     placements: BTreeMap<String, PlacementBody>,

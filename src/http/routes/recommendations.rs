@@ -98,7 +98,7 @@ pub(in crate::http) async fn get_recommendations(
 /// A session for which to recommend items, and the parameters of the recommendation.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Inline)]
+#[schema(as = SessionRequest)]
 pub(in crate::http) struct InlineRequest {
     /// The items of the session, oldest first.
     #[schema(max_items = 1000)]
@@ -194,7 +194,7 @@ pub(in crate::http) async fn recommend_for_item_session(
 
 /// A list that is not personalised.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Listing)]
+#[schema(as = ItemList)]
 pub(in crate::http) struct ItemListResponse {
     /// Best first.
     #[schema(value_type = Vec<RecommendedItemSchema>)]

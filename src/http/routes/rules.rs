@@ -22,7 +22,7 @@ const EXPECTED_BODY: &str = r#"a rule, such as {"condition": {"placements": ["ho
 
 /// All rules.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Rules)]
+#[schema(as = RuleList)]
 pub(in crate::http) struct RuleListResponse {
     /// The rules by id.
     rules: BTreeMap<String, RuleBody>,

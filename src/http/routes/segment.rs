@@ -23,7 +23,7 @@ use crate::telemetry::span;
 
 /// The response of Segment's API, extended by errors and warnings.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Success)]
+#[schema(as = SegmentResponse)]
 pub(in crate::http) struct SegmentResponse {
     /// Whether the request succeeded. `false` if all messages are invalid.
     success: bool,

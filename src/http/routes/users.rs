@@ -140,12 +140,13 @@ pub(in crate::http) struct EraseQuery {
 
 /// The progress of an erasure.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Erased)]
+#[schema(as = Erasure)]
 pub(in crate::http) struct EraseResponse {
     /// Whether the erasure is complete: the data directory contains no data of the user. Otherwise
     /// the erasure is in progress, and continues after a restart.
     done: bool,
     /// The journal's next offset after the erasure request.
+    #[schema(value_type = u64)]
     offset: Offset,
     /// The number of the user's ids.
     ids: usize,
@@ -161,7 +162,7 @@ pub(in crate::http) struct EraseResponse {
 
 /// The erased journal entries of a user.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Went)]
+#[schema(as = ErasedEntries)]
 pub(in crate::http) struct EraseOutcome {
     /// Events.
     events: u64,

@@ -48,7 +48,7 @@ pub(in crate::http) struct PredictedInterestSchema {
 
 /// One recommended item of a response.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Recommended)]
+#[schema(as = RecommendedItem)]
 pub(in crate::http) struct RecommendedItemSchema {
     /// The item's id.
     item_id: String,
@@ -143,7 +143,7 @@ pub(in crate::http) enum FallbackSchema {
 /// Numbers of ranked candidates that are missing in the response, by reason. A candidate that
 /// violates several rules counts once, under the first of them.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Removed)]
+#[schema(as = RemovalCounts)]
 pub(in crate::http) struct RemovalCountsSchema {
     /// Excluded by the request. On a later page, also dismissed or purchased since the first page.
     excluded: usize,
@@ -165,7 +165,7 @@ pub(in crate::http) struct RemovalCountsSchema {
 
 /// The explanation of a recommended item.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Explained)]
+#[schema(as = Explanation)]
 pub(in crate::http) struct ItemExplanationSchema {
     /// The evidence for the item from each source that generated it, in (0, 1]. It is the item's
     /// share of the total weight that the source gives to items.
@@ -216,7 +216,7 @@ pub(in crate::http) struct RuleRemovalsSchema {
 
 /// An event that improved the rank of a recommended item.
 #[derive(Serialize, ToSchema)]
-#[schema(as = MovedBy)]
+#[schema(as = InfluentialEvent)]
 pub(in crate::http) struct InfluentialEventSchema {
     /// The event's item.
     item_id: Option<String>,
@@ -257,7 +257,7 @@ pub(in crate::http) struct ItemSchema {
 ///
 /// Reasons never contain the id of a user, a session or an event, because they may be logged.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Fault)]
+#[schema(as = ValidationError)]
 pub(in crate::http) struct ValidationErrorSchema {
     /// Position of the record in the request or file, from 0.
     index: u64,
@@ -275,7 +275,7 @@ pub(in crate::http) struct ValidationErrorSchema {
 /// Machine-readable error codes. There are no other codes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Code)]
+#[schema(as = ValidationErrorCode)]
 pub(in crate::http) enum ValidationErrorCodeSchema {
     /// The text is not valid JSON or CSV.
     Syntax,

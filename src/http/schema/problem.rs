@@ -41,7 +41,7 @@ pub struct Problem {
 
 /// Members in addition to the members of RFC 9457. A member that does not apply is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
-#[schema(as = Members)]
+#[schema(as = ProblemMembers)]
 struct ProblemMembers {
     /// The invalid field or parameter.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -92,7 +92,7 @@ pub(in crate::http) enum AttributeChangeBody {
 
 /// A change of a user.
 #[derive(Serialize, ToSchema)]
-#[schema(as = UserChange, example = json!({ "attributes": { "language": "en", "sizes": [41, 42] } }))]
+#[schema(as = UserAttributes, example = json!({ "attributes": { "language": "en", "sizes": [41, 42] } }))]
 pub(in crate::http) struct UserAttributesBody {
     /// At most 64 attributes by name. A name begins with `a-z`, and has at most 32 characters `a-z`,
     /// `0-9` and `_`. `null` removes the attribute of a name, or all attributes.
@@ -102,13 +102,13 @@ pub(in crate::http) struct UserAttributesBody {
 /// An id, or a name: 1 to 256 bytes without control characters.
 #[derive(Serialize, ToSchema)]
 #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
-#[schema(as = Name)]
+#[schema(as = Id)]
 pub(in crate::http) struct IdString(String);
 
 /// A timestamp.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-#[schema(as = Moment)]
+#[schema(as = Timestamp)]
 pub(in crate::http) enum TimestampBody {
     /// A date and time in the format of RFC 3339, with the offset from UTC.
     #[schema(format = DateTime)]
@@ -140,7 +140,7 @@ pub(in crate::http) struct ItemBody {
 /// What an item change does with the attributes of the item.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = Op)]
+#[schema(as = ItemOperation)]
 pub(in crate::http) enum ItemOperationBody {
     Put,
     Patch,
@@ -150,7 +150,7 @@ pub(in crate::http) enum ItemOperationBody {
 /// The attributes of an item.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "categories": ["drinks"], "brand": "leaf", "price": 4.5, "tags": ["green"] }))]
-#[schema(as = Attributes)]
+#[schema(as = ItemAttributes)]
 pub(in crate::http) struct ItemAttributesBody {
     /// The categories.
     #[schema(max_items = 16)]
@@ -190,13 +190,13 @@ pub(in crate::http) struct ItemAttributesBody {
 /// A message of Segment's specification, as its libraries send it.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" }))]
-#[schema(as = Message)]
+#[schema(as = SegmentMessage)]
 pub(in crate::http) struct SegmentMessageBody(Map<String, Value>);
 
 /// A batch of messages, each with its `type`.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "batch": [{ "type": "page", "anonymousId": "a1", "name": "Home" }] }))]
-#[schema(as = Messages)]
+#[schema(as = SegmentBatch)]
 pub(in crate::http) struct SegmentBatchBody {
     /// The messages.
     batch: Vec<SegmentMessageBody>,
