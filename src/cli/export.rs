@@ -1,7 +1,7 @@
-//! `sequor export`: writes the journal as JSON lines.
+//! `sequor export`: writes the journal as JSON lines, or its events as a Parquet file.
 
-use anyhow::{Context, bail};
-use clap::Args;
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -10,9 +10,13 @@ use tempfile::NamedTempFile;
 
 use super::client_auth::ClientAuth;
 use super::data_dir::{self, AdminClient};
+#[cfg(feature = "parquet")]
+use super::event_table::EventTableWriter;
 use super::flags::RuntimeFlags;
 use super::progress_display::ProgressDisplay;
 use crate::domain::Offset;
+#[cfg(not(feature = "parquet"))]
+use crate::ingest::PARQUET_MISSING;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name, write_entry};
 use crate::store::Store;
 
@@ -20,7 +24,9 @@ use crate::store::Store;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each line is a journal entry with its `offset` and, in `entry`, its content, such as an `event` in the format of POST /v1/events, an `item` change in the format of \
-    POST /v1/items, or an `impression` (the recommendations shown to a user). `sequor replay` and `sequor train` read the events.\n\nExamples:\n  sequor export events.ndjson.gz --only event\n  \
+    POST /v1/items, or an `impression` (the recommendations shown to a user). `sequor replay` and `sequor train` read the events.\n\n\
+    A .parquet file, which needs a build with `--features parquet`, has one row per event, with the fields of an event as columns: the timestamp in milliseconds in UTC, \
+    `properties` and `context` as texts of JSON. `sequor import` reads it. Other entries are left out.\n\nExamples:\n  sequor export events.ndjson.gz --only event\n  sequor export events.parquet\n  \
     sequor export --url http://127.0.0.1:9090 --from 120000 | head\n  \
     sequor export --only event | split -l 1000 --filter 'curl -s localhost:8080/v1/events --data-binary @-'"
 )]
@@ -28,6 +34,9 @@ pub(super) struct Export {
     /// Output file, compressed if it ends in .gz; `-` is standard output [default: -]. An existing
     /// file is replaced once the new one is complete.
     file: Option<PathBuf>,
+    /// Format of the output [default: parquet if the file is named .parquet, otherwise ndjson].
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<ExportFormat>,
     #[command(flatten)]
     flags: RuntimeFlags,
     /// URL of the admin endpoint of a running daemon, such as http://127.0.0.1:9090. Without it,
@@ -47,55 +56,114 @@ pub(super) struct Export {
     only: Option<String>,
 }
 
+/// Format of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// One JSON object per line, for all kinds of entries.
+    Ndjson,
+    /// A Parquet file with one row per event.
+    Parquet,
+}
+
+/// Receives the lines of an export.
+type LineSink<'s> = dyn FnMut(&[u8]) -> anyhow::Result<()> + 's;
+
 impl Export {
     pub(super) fn run(self) -> anyhow::Result<()> {
         if self.to.is_some_and(|to| to < self.from) {
             bail!("--to {} lies before --from {}", self.to.unwrap_or_default(), self.from);
         }
-        match self.file.as_deref().filter(|file| *file != Path::new("-")) {
-            Some(file) => self.write_file(file),
-            None => self.write_journal(&mut BufWriter::new(io::stdout().lock())),
+        let file = self.file.as_deref().filter(|file| *file != Path::new("-"));
+        match (self.output_format(), file) {
+            (ExportFormat::Parquet, None) => {
+                bail!("a Parquet file cannot be written to standard output; name a file, such as events.parquet")
+            }
+            (ExportFormat::Parquet, Some(file)) => {
+                ensure!(
+                    self.only.as_deref().is_none_or(|only| only == "event"),
+                    "--only {}: a Parquet file holds events; omit --only, or write an .ndjson file",
+                    self.only.as_deref().unwrap_or_default()
+                );
+                ensure!(
+                    file.extension().is_none_or(|extension| extension != "gz"),
+                    "{}: the pages of a Parquet file are compressed already; omit .gz",
+                    file.display()
+                );
+                self.write_file(file)
+            }
+            (ExportFormat::Ndjson, Some(file)) => self.write_file(file),
+            (ExportFormat::Ndjson, None) => self.write_lines(&mut BufWriter::new(io::stdout().lock())),
         }
+    }
+
+    fn output_format(&self) -> ExportFormat {
+        let is_parquet = |file: &PathBuf| file.extension().is_some_and(|name| name.eq_ignore_ascii_case("parquet"));
+        let named =
+            if self.file.as_ref().is_some_and(is_parquet) { ExportFormat::Parquet } else { ExportFormat::Ndjson };
+        self.format.unwrap_or(named)
+    }
+
+    /// The kind of the exported entries; `None` for all kinds.
+    fn exported_kind(&self) -> Option<&str> {
+        if self.output_format() == ExportFormat::Parquet { Some("event") } else { self.only.as_deref() }
     }
 
     fn write_file(&self, file: &Path) -> anyhow::Result<()> {
         let error_context = || format!("cannot write {}", file.display());
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut unfinished = NamedTempFile::new_in(folder).with_context(error_context)?;
-        if file.extension().is_some_and(|extension| extension == "gz") {
+        if self.output_format() == ExportFormat::Parquet {
+            self.write_table(&mut unfinished)?;
+        } else if file.extension().is_some_and(|extension| extension == "gz") {
             let mut encoder = GzEncoder::new(BufWriter::new(&mut unfinished), Compression::default());
-            self.write_journal(&mut encoder)?;
+            self.write_lines(&mut encoder)?;
             encoder.finish().and_then(|mut inner| inner.flush()).with_context(error_context)?;
         } else {
-            self.write_journal(&mut BufWriter::new(&mut unfinished))?;
+            self.write_lines(&mut BufWriter::new(&mut unfinished))?;
         }
         unfinished.as_file().sync_all().with_context(error_context)?;
         unfinished.persist(file).with_context(error_context)?;
         Ok(())
     }
 
-    fn write_journal(&self, sink: &mut impl Write) -> anyhow::Result<()> {
-        match &self.url {
-            Some(url) => self.export_from_daemon(url, sink)?,
-            None => self.export_data_dir(sink)?,
-        }
+    fn write_lines(&self, sink: &mut impl Write) -> anyhow::Result<()> {
+        self.write_journal(&mut |line| Ok(sink.write_all(line)?))?;
         Ok(sink.flush()?)
     }
 
-    fn export_from_daemon(&self, url: &str, sink: &mut impl Write) -> anyhow::Result<()> {
+    #[cfg(feature = "parquet")]
+    fn write_table(&self, sink: &mut (impl Write + Send)) -> anyhow::Result<()> {
+        let mut table = EventTableWriter::new(BufWriter::new(sink))?;
+        self.write_journal(&mut |line| table.push_line(line))?;
+        table.finish()
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn write_table(&self, _: &mut (impl Write + Send)) -> anyhow::Result<()> {
+        bail!("{PARQUET_MISSING}, or write an .ndjson file")
+    }
+
+    fn write_journal(&self, write_line: &mut LineSink<'_>) -> anyhow::Result<()> {
+        match &self.url {
+            Some(url) => self.export_from_daemon(url, write_line),
+            None => self.export_data_dir(write_line),
+        }
+    }
+
+    fn export_from_daemon(&self, url: &str, write_line: &mut LineSink<'_>) -> anyhow::Result<()> {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
-        let only = self.only.as_ref().map_or_else(String::new, |only| format!("&only={only}"));
+        let only = self.exported_kind().map_or_else(String::new, |only| format!("&only={only}"));
         let body = AdminClient::new(url, &self.auth)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
         let mut lines = BufReader::new(body.into_reader());
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon aborted the export; see its log")? > 0 {
-            sink.write_all(&line)?;
+            write_line(&line)?;
             line.clear();
         }
         Ok(())
     }
 
-    fn export_data_dir(&self, sink: &mut impl Write) -> anyhow::Result<()> {
+    fn export_data_dir(&self, write_line: &mut LineSink<'_>) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
         let store = data_dir::open_store(
             layers.validated_settings()?,
@@ -112,9 +180,9 @@ impl Export {
             if offset >= end {
                 break;
             }
-            if self.only.as_deref().is_none_or(|only| only == entry_kind_name(&entry)) {
+            if self.exported_kind().is_none_or(|only| only == entry_kind_name(&entry)) {
                 write_entry(offset, &entry, &mut line)?;
-                sink.write_all(&line)?;
+                write_line(&line)?;
                 line.clear();
             }
             progress.update(offset + 1 - self.from);

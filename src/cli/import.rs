@@ -26,12 +26,13 @@ use crate::settings::Period;
 /// Arguments of `sequor import`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Files are CSV (RFC 4180; the separator is detected), or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst).\n\n\
+    after_help = "Files are CSV (RFC 4180; the separator is detected), or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst). A build with `--features parquet` also reads Parquet, \
+    whose rows count as lines and whose columns have the names of JSON or CSV.\n\n\
     Each row is imported once: its event id consists of the digest of the file's content and the line number (see --id-from). The progress file FILE.import records the acknowledged lines \
     for each target. To resume a killed import, or to send rejected rows again after a correction, run the same command again. If lines were appended to the file, only these are imported. To import \
     a file again, remove FILE.import. The daemon still recognises the ids of its last store.dedup_window entries as duplicates.\n\n\
     Exit codes: 0, all rows were accepted; 2, some rows were rejected and all others accepted (or the command line is invalid); 1, the import failed. \
-    If a compressed file is truncated, nothing is imported.\n\nExamples:\n  \
+    If a compressed file or a Parquet file is truncated, nothing is imported.\n\nExamples:\n  \
     sequor import events.csv.gz\n  \
     sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --kind addtocart=cart,transaction=purchase\n  \
     zcat u.data.gz | sequor import - --columns user,item,value,timestamp --delimiter tab --type rate\n  \
@@ -39,6 +40,7 @@ use crate::settings::Period;
     sequor import --items catalog.csv --map item=sku\n  \
     sequor import --preset shopify products_export.csv --dry-run\n  \
     sequor import --preset ga4 events-*.json.gz --kind quick_look=view\n  \
+    sequor import events.parquet --map user=customer_id,item=sku --time-zone UTC\n  \
     sequor import events.csv --data-dir sequor-data    without a running daemon"
 )]
 pub(super) struct Import {

@@ -22,6 +22,8 @@ mod error_text;
 mod evaluate;
 mod event_sender;
 mod event_sorter;
+#[cfg(feature = "parquet")]
+mod event_table;
 mod export;
 mod file_digest;
 mod file_flags;

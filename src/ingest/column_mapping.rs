@@ -2,7 +2,7 @@
 
 use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
-use super::validation::{RawEvent, missing_field_error};
+use super::validation::{RawEvent, missing_field_error, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::Attributes;
 use serde_json::{Map, Value};
@@ -164,6 +164,35 @@ impl ColumnMapping {
     pub(super) fn reads(&self, field: EventField) -> bool {
         let needs_mapping = matches!(field, EventField::Recommendation | EventField::Currency | EventField::Quantity);
         !needs_mapping || self.mapped_name(field).is_some()
+    }
+
+    /// The mapping of a table with these columns. A field whose name in JSON is no column, and whose
+    /// name in CSV is one, gets the latter.
+    ///
+    /// # Errors
+    /// If there is no column for a required field. The error names it and the columns.
+    pub(super) fn resolved_in_table(mut self, columns: &[String]) -> Result<Self, String> {
+        let has = |name: &str| columns.iter().any(|column| column == name);
+        for field in EventField::all_in_order() {
+            let (csv, json) = field.csv_and_json_names();
+            let name = self.mapped_name(field).unwrap_or(json).to_owned();
+            let first_part = name.split('.').next().unwrap_or_default();
+            let is_present = has(&name) || has(first_part);
+            if !is_present && self.mapped_name(field).is_none() && has(csv) {
+                self = self.with_column(field, csv.to_owned());
+            } else if !is_present && self.requires_column(field) {
+                let short = match field {
+                    EventField::Time => "time",
+                    EventField::Kind => "type",
+                    _ => csv,
+                };
+                return Err(format!(
+                    "there is no column `{name}`; the columns are {}; name another one with --map {short}=NAME",
+                    columns.iter().map(|column| printable_excerpt(column)).collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+        Ok(self)
     }
 
     fn mapped_name(&self, field: EventField) -> Option<&str> {

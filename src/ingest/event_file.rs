@@ -99,7 +99,26 @@ impl FileLineReader {
         self.content
     }
 
-    /// Whether the file name stands for NDJSON (one JSON object per line).
+    /// The names of the columns of a Parquet file; `None` for other files.
+    pub(super) fn column_names(&self) -> Option<&[String]> {
+        self.content.column_names()
+    }
+
+    /// Refuses a Parquet file, whose rows have another format than `expected`.
+    pub(super) fn ensure_no_parquet(&self, expected: &str) -> Result<(), FileError> {
+        match self.column_names() {
+            None => Ok(()),
+            Some(_) => Err(self.header_error(format!("the file is in Parquet format; {expected}"))),
+        }
+    }
+
+    /// An error of the header, or of the columns of a Parquet file.
+    pub(super) fn header_error(&self, reason: String) -> FileError {
+        FileError::Header { file: self.file.clone(), line: 1, reason }
+    }
+
+    /// Whether the file name stands for NDJSON (one JSON object per line). Rows of a Parquet file are
+    /// read as NDJSON.
     pub(super) fn is_ndjson(&self) -> bool {
         [".ndjson", ".jsonl"].iter().any(|extension| self.content.inner_name.ends_with(extension))
     }
@@ -195,7 +214,8 @@ impl fmt::Debug for FileLineReader {
 
 /// Iterates over the events of a file, in file order; `-` is the standard input. Files named
 /// `.ndjson` or `.jsonl` hold one JSON object per line; all others are CSV. A further extension
-/// `.gz` or `.zst` marks a compressed file.
+/// `.gz` or `.zst` marks a compressed file. A row of a Parquet file is read like a JSON object with
+/// the names of its columns, and counts as a line.
 ///
 /// An invalid row yields a [`ValidationError`] with its line, and the stream continues. A
 /// [`FileError`] ends the stream.
@@ -234,6 +254,11 @@ impl<'r> EventFileReader<'r> {
         received_at: Timestamp,
     ) -> Result<Self, FileError> {
         let mut lines = FileLineReader::open(file)?;
+        let mapping = match lines.column_names().map(|columns| mapping.clone().resolved_in_table(columns)) {
+            None => mapping,
+            Some(Ok(mapping)) => mapping,
+            Some(Err(reason)) => return Err(lines.header_error(reason)),
+        };
         let read = |header: &[u8]| CsvEventReader::new(header, mapping.clone()).map(|csv| (csv.delimiter(), csv));
         let csv = if lines.is_ndjson() { None } else { Some(lines.read_header(mapping.table_format(), read)?) };
         Ok(Self { lines, csv, mapping, rules, received_at, rows_read: 0, warning: None })

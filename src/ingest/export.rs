@@ -296,16 +296,16 @@ impl ApiTimestamp {
 
 /// An `f32` in decimal. A parser that reads it as `f64` and converts it to `f32` gets the same
 /// value.
-#[derive(Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
-enum RoundTripFloat {
+pub(super) enum RoundTripFloat {
     Short(f32),
     Exact(f64),
 }
 
 impl RoundTripFloat {
     #[expect(clippy::cast_possible_truncation, reason = "the comparison detects any loss")]
-    fn new(value: f32) -> Self {
+    pub(super) fn new(value: f32) -> Self {
         let narrowed = value.to_string().parse::<f64>().map(|wide| wide as f32);
         if narrowed == Ok(value) { Self::Short(value) } else { Self::Exact(value.into()) }
     }

@@ -32,7 +32,8 @@ const LIST_SEPARATOR: char = '|';
 
 /// Iterates over the item changes of a file, in file order. The file holds NDJSON in the format of
 /// `POST /v1/items`, or CSV with the same field names and `|` between list elements. The file name
-/// determines format and compression, as in [`EventFileReader`](super::EventFileReader).
+/// determines format and compression, as in [`EventFileReader`](super::EventFileReader). A row of a
+/// Parquet file is read like a JSON object; its texts can have the form of CSV.
 #[derive(Debug)]
 pub struct ItemFileReader {
     lines: FileLineReader,
@@ -69,6 +70,19 @@ impl ItemFileReader {
     /// If the file cannot be opened or is empty, or its header lacks a required column.
     pub fn open(file: &Path, format: ItemFileFormat, received_at: Timestamp) -> Result<Self, FileError> {
         let lines = FileLineReader::open(file)?;
+        let names = format.names.iter().map(|(_, name)| name.as_str());
+        if let Some(columns) = lines.column_names() {
+            let has_item = format.names.iter().any(|(field, _)| *field == "item_id");
+            let mut required = names.chain((!has_item).then_some("item_id"));
+            if let Some(missing) = required.find(|name| !columns.iter().any(|column| column == name)) {
+                let columns: Vec<_> = columns.iter().map(|column| printable_excerpt(column)).collect();
+                let reason = format!(
+                    "there is no column `{missing}`; the columns are {}; name another one with --map FIELD=NAME",
+                    columns.join(", ")
+                );
+                return Err(lines.header_error(reason));
+            }
+        }
         let mut items = Self { lines, csv: None, format, received_at, rows_read: 0, last_item: None };
         if !items.lines.is_ndjson() {
             let ItemFileFormat { names, table, .. } = &items.format;
@@ -105,10 +119,11 @@ impl Iterator for ItemFileReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (csv, ItemFileFormat { names, time, .. }, received_at) = (&mut self.csv, &self.format, self.received_at);
-        let last_item = &mut self.last_item;
+        let (last_item, is_table) = (&mut self.last_item, self.lines.column_names().is_some());
         let change = self.lines.read_next(|line| {
             let object = match csv {
                 Some((row, fields)) => merge_with_previous_row(last_item, object_from_row(row, fields, line)?),
+                None if is_table => table_object(rename_fields(parse_object(line.trim_ascii())?, names))?,
                 None => rename_fields(parse_object(line.trim_ascii())?, names),
             };
             item_change_from_object(object, received_at, Some(time), &mut |_| {})
@@ -155,6 +170,20 @@ fn rename_fields(mut object: Map<String, Value>, names: &[(&'static str, String)
         }
     }
     object
+}
+
+/// Converts the texts of a row of a table as those of CSV. An id can be a number.
+fn table_object(object: Map<String, Value>) -> Result<Map<String, Value>, ValidationError> {
+    let convert = |(name, value): (String, Value)| {
+        let field = ITEM_FIELDS.into_iter().find(|field| *field == name);
+        let value = match (field, value) {
+            (Some("item_id"), Value::Number(id)) => Value::from(id.to_string()),
+            (Some(field), Value::String(text)) => attribute_value(field, &text)?,
+            (_, value) => value,
+        };
+        Ok((name, value))
+    };
+    object.into_iter().map(convert).collect()
 }
 
 /// Converts a line of CSV into the equivalent JSON object. Empty columns are left out.

@@ -14,6 +14,7 @@
 //! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
 //! - `presets`: the file formats of analytics tools and shop systems.
 //! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
+//! - `parquet_file`: reads the rows of Parquet files as JSON lines.
 //! - `message_format`: messages of a queue.
 //! - `export`: writes journal entries as JSON lines.
 
@@ -32,6 +33,8 @@ mod json;
 mod json_scanner;
 mod line_reader;
 mod message_format;
+#[cfg(feature = "parquet")]
+mod parquet_file;
 mod presets;
 mod product_fields;
 mod pseudonymiser;
@@ -47,7 +50,7 @@ mod validation_error;
 pub use access_log::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLogSettings, SkipReason};
 pub use attributes::{parse_context, with_context_parameter};
 pub use column_mapping::{ColumnMapping, EventField};
-pub use decompress::{DecompressedFile, STANDARD_INPUT_NAME};
+pub use decompress::{DecompressedFile, PARQUET_MISSING, STANDARD_INPUT_NAME};
 pub use digest::KeyedDigest;
 pub use event_file::{EventFileReader, FileError};
 pub use export::{ENTRY_KINDS, entry_kind_name, write_entry, write_entry_with_consent};

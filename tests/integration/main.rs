@@ -57,6 +57,7 @@ mod ops_assets;
 mod ops_cluster;
 mod overload;
 mod own_items;
+mod parquet_files;
 mod pipelining;
 mod placements;
 mod poisoning;

@@ -57,6 +57,9 @@ impl<'r> PresetEventReader<'r> {
         received_at: Timestamp,
     ) -> Result<Self, FileError> {
         let mut lines = FileLineReader::open_with_limit(file, MAX_RECORD_BYTES)?;
+        if !preset.preset().reads_parquet() {
+            lines.ensure_no_parquet(&format!("--preset {} reads another one", preset.preset().name()))?;
+        }
         let records = if preset.preset() == Preset::Matomo && lines.begins_with(b'[')? {
             RecordReader::Array(JsonArrayReader::new(file.to_owned(), lines.into_content(), MAX_RECORD_BYTES))
         } else {

@@ -67,6 +67,7 @@ impl PresetItemReader {
     /// If the file cannot be opened or is empty, or its header lacks a required column.
     pub fn open(file: &Path, preset: Preset, delimiter: Option<u8>, received_at: Timestamp) -> Result<Self, FileError> {
         let mut lines = FileLineReader::open_with_limit(file, MAX_RECORD_BYTES)?;
+        lines.ensure_no_parquet(&format!("--preset {} reads another one; use --items", preset.name()))?;
         let (converter, required): (_, &[&[&str]]) = match preset {
             Preset::Shopify => (RowConverter::Shopify(ShopifyRows::default()), &shopify::REQUIRED_COLUMNS),
             Preset::Woocommerce => (RowConverter::Woocommerce(Box::default()), &woocommerce::REQUIRED_COLUMNS),

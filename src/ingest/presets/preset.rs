@@ -3,11 +3,11 @@
 /// A file format of an analytics tool or a shop system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// Events of Google Analytics 4, exported from BigQuery as JSON lines.
+    /// Events of Google Analytics 4, exported from BigQuery as JSON lines or Parquet.
     Ga4,
     /// Visits of Matomo: the response of `Live.getLastVisitsDetails` as JSON.
     Matomo,
-    /// Events of PostHog, exported as JSON lines.
+    /// Events of PostHog, exported as JSON lines or Parquet.
     Posthog,
     /// Enriched events of Snowplow: tab-separated values with 131 columns.
     Snowplow,
@@ -55,14 +55,19 @@ impl Preset {
     #[must_use]
     pub fn summary(self) -> &'static str {
         match self {
-            Self::Ga4 => "events: Google Analytics 4, BigQuery export as JSON lines",
+            Self::Ga4 => "events: Google Analytics 4, BigQuery export as JSON lines or Parquet",
             Self::Matomo => "events: Matomo, Live.getLastVisitsDetails as JSON",
-            Self::Posthog => "events: PostHog, batch export as JSON lines",
+            Self::Posthog => "events: PostHog, batch export as JSON lines or Parquet",
             Self::Snowplow => "events: Snowplow, enriched events as TSV",
             Self::GoogleMerchant => "catalog: Google Merchant Center feed, XML or TSV",
             Self::Shopify => "catalog: Shopify product export, CSV",
             Self::Woocommerce => "catalog: WooCommerce product export, CSV",
         }
+    }
+
+    /// Whether the records of the files can also be the rows of a Parquet file.
+    pub(super) fn reads_parquet(self) -> bool {
+        matches!(self, Self::Ga4 | Self::Posthog)
     }
 
     /// Whether the files describe items; the files of the other presets hold events.
