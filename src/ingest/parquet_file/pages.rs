@@ -265,13 +265,9 @@ fn smallest_value_bytes(column: &ColumnChunkMetaData) -> usize {
 /// The reason why the pages of a column cannot be decompressed, if there is one.
 pub(super) fn unsupported_compression(compression: Compression) -> Option<String> {
     match compression {
-        Compression::UNCOMPRESSED
-        | Compression::SNAPPY
-        | Compression::GZIP(_)
-        | Compression::ZSTD(_)
-        | Compression::BROTLI(_) => None,
+        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => None,
         other => Some(format!(
-            "its compression {other} is not supported; write the file with snappy, gzip, zstd, brotli or no compression"
+            "its compression {other} is not supported; write the file with snappy, gzip, zstd or no compression"
         )),
     }
 }
@@ -293,7 +289,6 @@ fn decompress(compression: Compression, stored: Bytes) -> Result<Bytes> {
         }
         Compression::GZIP(_) => read_within_limit(MultiGzDecoder::new(&stored[..])),
         Compression::ZSTD(_) => read_within_limit(zstd::stream::read::Decoder::with_buffer(&stored[..])?),
-        Compression::BROTLI(_) => read_within_limit(brotli::Decompressor::new(&stored[..], HEADER_READ_BYTES)),
         other => Err(invalid(&unsupported_compression(other).unwrap_or_default())),
     }
 }

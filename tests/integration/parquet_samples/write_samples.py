@@ -103,7 +103,7 @@ def write_types():
     pyarrow.parquet.write_table(pyarrow.table(columns), HERE / "types.parquet", compression="gzip",
         data_page_version="2.0", use_deprecated_int96_timestamps=False, store_schema=False)
     legacy = {"at": columns["at_ns"], "list": columns["list"]}
-    pyarrow.parquet.write_table(pyarrow.table(legacy), HERE / "legacy.parquet", compression="brotli", version="1.0",
+    pyarrow.parquet.write_table(pyarrow.table(legacy), HERE / "legacy.parquet", compression="gzip", version="1.0",
         use_deprecated_int96_timestamps=True, use_compliant_nested_type=False, store_schema=False)
     pyarrow.parquet.write_table(pyarrow.table({"user": ["a"]}), HERE / "lz4.parquet", compression="lz4")
 
