@@ -327,7 +327,7 @@ impl AdminCommand {
             AdminCall::Put(path, body) => admin.put(&path, &body)?,
             AdminCall::Delete(path) => admin.delete(&path)?,
         };
-        let response: Value = response.read_json()?;
+        let response: Value = response.json()?;
         writeln!(stdout(), "{}", serde_json::to_string_pretty(&response)?)?;
         Ok(())
     }

@@ -68,7 +68,7 @@ struct UserLine {
 }
 
 /// The users with events in the journal of a daemon, without those that were merged into others.
-pub(super) fn users_of_daemon(admin: &AdminClient<'_>) -> anyhow::Result<BTreeSet<String>> {
+pub(super) fn users_of_daemon(admin: &AdminClient) -> anyhow::Result<BTreeSet<String>> {
     let mut users = BTreeSet::new();
     for only in ["event", "merge"] {
         let body = admin.get(&format!("/admin/journal?only={only}"))?;

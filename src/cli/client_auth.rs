@@ -1,14 +1,13 @@
 //! The API key and the trusted certificates of commands that connect to a daemon.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use sequor_client::{Connection, ConnectionOptions, TrustedCertificates};
 use std::path::PathBuf;
 use std::sync::Arc;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use std::time::Duration;
 
 /// Flags of every command that connects to a daemon.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,30 +29,36 @@ impl ClientAuth {
     }
 
     /// The certificates of `--ca`; `None` selects the built-in Mozilla roots.
-    fn trusted_roots(&self) -> anyhow::Result<Option<Vec<CertificateDer<'static>>>> {
+    fn trusted_certificates(&self) -> anyhow::Result<Option<TrustedCertificates>> {
         let Some(file) = &self.ca else { return Ok(None) };
-        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let roots = read.with_context(|| format!("cannot read --ca {} as PEM", file.display()))?;
-        ensure!(!roots.is_empty(), "--ca {} contains no certificate", file.display());
-        Ok(Some(roots))
+        let pem = std::fs::read(file).with_context(|| format!("cannot read --ca {}", file.display()))?;
+        let trusted = TrustedCertificates::from_pem(&pem);
+        Ok(Some(trusted.with_context(|| format!("cannot use --ca {}", file.display()))?))
     }
 
-    pub(super) fn ureq_tls_config(&self) -> anyhow::Result<TlsConfig> {
-        let roots = match self.trusted_roots()? {
-            Some(roots) => RootCerts::new_with_certs(
-                &roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>(),
-            ),
-            None => RootCerts::WebPki,
+    /// Connections to the daemon at `url`, with time limits for a connection and for a whole
+    /// request.
+    pub(super) fn connect(
+        &self,
+        url: &str,
+        connect_timeout: Duration,
+        timeout: Option<Duration>,
+    ) -> anyhow::Result<Connection> {
+        let options = ConnectionOptions {
+            key: self.key.clone(),
+            trusted: self.trusted_certificates()?,
+            connect_timeout: Some(connect_timeout),
+            timeout,
         };
-        Ok(TlsConfig::builder().root_certs(roots).build())
+        Ok(Connection::new(url, &options)?)
     }
 
     pub(super) fn awc_tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let mut store = RootCertStore::empty();
-        match self.trusted_roots()? {
+        match self.trusted_certificates()? {
             Some(roots) => {
-                for root in roots {
-                    store.add(root).context("--ca contains an invalid CA certificate")?;
+                for root in roots.der() {
+                    store.add(root.to_vec().into()).context("--ca contains an invalid CA certificate")?;
                 }
             }
             None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),

@@ -78,7 +78,7 @@ impl ClusterCommand {
 
 impl StatusFlags {
     fn run(self) -> anyhow::Result<()> {
-        let status: Value = AdminClient::new(&self.url, &self.auth)?.get("/admin/cluster")?.read_json()?;
+        let status: Value = AdminClient::new(&self.url, &self.auth)?.get("/admin/cluster")?.json()?;
         let mut out = stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;

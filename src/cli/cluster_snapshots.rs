@@ -82,14 +82,14 @@ impl SnapshotFlags {
         let config = cluster_member::connection_config(settings)?;
         let file = WorkFile::new(self.work_dir.as_deref(), settings)?;
         let admin = AdminClient::new(&self.url, &self.auth)?;
-        let NodeOfCluster { cluster, node, removed_through } = admin.get("/admin/cluster")?.read_json()?;
+        let NodeOfCluster { cluster, node, removed_through } = admin.get("/admin/cluster")?.json()?;
         ensure!(
             cluster == config.cluster,
             "{} is a node of the cluster {cluster:?}, and cluster.name is {:?}; pass the settings of the node",
             self.url,
             config.cluster
         );
-        let backup: BackupSummary = admin.post("/admin/backup", &json!({ "target": file.0 }))?.read_json()?;
+        let backup: BackupSummary = admin.post("/admin/backup", &json!({ "target": file.0 }))?.json()?;
         let Some(sequence) = backup.log_sequence else {
             bail!("the journal of {} has no message of the cluster yet", self.url)
         };

@@ -1,7 +1,7 @@
-//! Asynchronous HTTP client of a daemon. One thread can have many requests in flight, and idle
-//! connections are reused.
+//! Asynchronous HTTP client of a daemon, for `demo`, `bench` and `recommend`. One thread can have
+//! many requests in flight, unlike with the blocking `sequor_client`. Idle connections are reused.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::AUTHORIZATION;
 use awc::http::{Method, StatusCode};
@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::client_auth::ClientAuth;
 use super::error_text::tls_error_in_io_error;
-use crate::domain::{Entry, WithConsent};
+use crate::domain::Entry;
 use crate::http::describe_tls_error;
-use crate::ingest::{write_entry, write_entry_with_consent};
+use crate::ingest::write_entry;
 use crate::metrics::ThreadRole;
 
 /// Time limit for a response.
@@ -42,10 +42,6 @@ pub(super) struct ApiRequest {
     body: Vec<u8>,
 }
 
-/// If the learner is this many entries behind, an import waits. The number is low enough that the
-/// daemon does not reduce training.
-const MAX_LEARNER_LAG_OF_IMPORT: u64 = 1024;
-
 impl ApiRequest {
     /// A GET request for a path, which may contain a query.
     pub(super) fn get(path: &str) -> Self {
@@ -56,31 +52,14 @@ impl ApiRequest {
         Self { method: Method::POST, path: path.to_owned(), body }
     }
 
-    /// A request for the event kinds and limits that the daemon accepts.
-    pub(super) fn ingest_info_request() -> Self {
-        Self::get("/v1/events/rules")
-    }
-
     /// A request that sends events, one JSON line each.
     pub(super) fn events_request<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
         Ok(Self::post("/v1/events", json_lines(entries)?))
     }
 
-    /// A request that sends events with their consent levels, one JSON line each.
-    pub(super) fn events_with_consent_request(entries: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
-        let mut body = Vec::new();
-        entries.iter().try_for_each(|entry| write_entry_with_consent(entry, &mut body))?;
-        Ok(Self::post(&format!("/v1/events?max_lag={MAX_LEARNER_LAG_OF_IMPORT}"), body))
-    }
-
     /// A request that sends item changes, one JSON line each.
     pub(super) fn items_request<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
         Ok(Self::post("/v1/items", json_lines(entries)?))
-    }
-
-    /// A request that sends calls of Segment's API.
-    pub(super) fn segment_batch_request(calls: &[serde_json::Value]) -> Self {
-        Self::post("/v1/batch?verbose=1", serde_json::json!({ "batch": calls }).to_string().into_bytes())
     }
 
     /// A request for the recommendations of a user.
@@ -199,12 +178,13 @@ impl DaemonClient {
             outgoing.content_type("application/x-ndjson").send_body(body)
         };
         // The errors of `awc` are not `Send`; only their messages are kept.
-        let mut response = response.await.map_err(|error| NoAnswerError::new(address, &error))?;
+        let mut response =
+            response.await.map_err(|error| anyhow!("{address} does not answer: {}", describe_send_error(&error)))?;
         let body = response
             .body()
             .limit(MAX_RESPONSE_BYTES)
             .await
-            .map_err(|error| anyhow::anyhow!("cannot read the whole response of {address}: {error}"))?;
+            .map_err(|error| anyhow!("cannot read the whole response of {address}: {error}"))?;
         Ok((response.status(), body.to_vec()))
     }
 
@@ -274,33 +254,13 @@ impl DaemonClient {
     }
 }
 
-/// The error of a request that gets no answer from the daemon.
-#[derive(Debug, thiserror::Error)]
-#[error("{address} does not answer: {reason}")]
-pub(super) struct NoAnswerError {
-    address: String,
-    reason: String,
-    /// Whether the certificate or the URL is wrong, so that a retry cannot help.
-    pub(super) is_permanent: bool,
-}
-
-impl NoAnswerError {
-    fn new(address: &str, error: &SendRequestError) -> Self {
-        let (reason, is_permanent) = match error {
-            SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => {
-                match tls_error_in_io_error(error) {
-                    Some(error) => {
-                        let is_permanent =
-                            matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));
-                        (describe_tls_error(error), is_permanent)
-                    }
-                    None => (error.to_string(), false),
-                }
-            }
-            SendRequestError::Connect(error) => (error.to_string(), matches!(error, ConnectError::SslIsNotSupported)),
-            other => (other.to_string(), matches!(other, SendRequestError::Url(_))),
-        };
-        Self { address: address.to_owned(), reason, is_permanent }
+/// Describes why there is no answer.
+fn describe_send_error(error: &SendRequestError) -> String {
+    match error {
+        SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => {
+            tls_error_in_io_error(error).map_or_else(|| error.to_string(), describe_tls_error)
+        }
+        other => other.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Helpers for commands that open a data directory or call the admin endpoint of a daemon.
 
 use anyhow::{Context, anyhow};
+use sequor_client::{Connection, HttpRequest, HttpResponse, Method};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
@@ -116,80 +117,55 @@ pub(super) fn log_panics_at_debug_level() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 
-/// Blocking client of the admin endpoint of a daemon.
-pub(super) struct AdminClient<'u> {
-    url: &'u str,
-    agent: ureq::Agent,
-    /// Value of the `Authorization` header; empty for none.
-    authorization: String,
+/// Client of the admin endpoint of a daemon. It sends each request once.
+pub(super) struct AdminClient {
+    connection: Connection,
 }
 
-impl<'u> AdminClient<'u> {
-    pub(super) fn new(url: &'u str, auth: &ClientAuth) -> anyhow::Result<Self> {
+impl AdminClient {
+    pub(super) fn new(url: &str, auth: &ClientAuth) -> anyhow::Result<Self> {
         // There is no time limit for the whole request, because its duration grows with the data.
-        Self::with_timeouts(url, auth, Duration::from_secs(10), None)
+        Ok(Self { connection: auth.connect(url, Duration::from_secs(10), None)? })
     }
 
     /// A client with a time limit for whole requests.
-    pub(super) fn with_timeout(url: &'u str, auth: &ClientAuth, timeout: Duration) -> anyhow::Result<Self> {
-        Self::with_timeouts(url, auth, timeout, Some(timeout))
+    pub(super) fn with_timeout(url: &str, auth: &ClientAuth, timeout: Duration) -> anyhow::Result<Self> {
+        Ok(Self { connection: auth.connect(url, timeout, Some(timeout))? })
     }
 
-    fn with_timeouts(
-        url: &'u str,
-        auth: &ClientAuth,
-        connect: Duration,
-        total: Option<Duration>,
-    ) -> anyhow::Result<Self> {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(connect))
-            .timeout_global(total);
-        let agent = agent.tls_config(auth.ureq_tls_config()?).build();
-        Ok(Self {
-            url: url.trim_end_matches('/'),
-            agent: agent.into(),
-            authorization: auth.authorization_header().unwrap_or_default(),
-        })
+    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<HttpResponse> {
+        self.send(&HttpRequest::new(Method::POST, path, body.to_string().as_bytes()))
     }
 
-    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {
-        self.read_body(
-            self.agent.post(format!("{}{path}", self.url)).header("Authorization", &self.authorization).send_json(body),
-        )
+    pub(super) fn put(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<HttpResponse> {
+        self.send(&HttpRequest::new(Method::PUT, path, body.to_string().as_bytes()))
     }
 
-    pub(super) fn put(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {
-        self.read_body(
-            self.agent.put(format!("{}{path}", self.url)).header("Authorization", &self.authorization).send_json(body),
-        )
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<HttpResponse> {
+        self.send(&HttpRequest::new(Method::DELETE, path, &[]))
     }
 
-    pub(super) fn delete(&self, path: &str) -> anyhow::Result<ureq::Body> {
-        self.read_body(
-            self.agent.delete(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call(),
-        )
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<HttpResponse> {
+        self.send(&HttpRequest::get(path))
     }
 
-    pub(super) fn get(&self, path: &str) -> anyhow::Result<ureq::Body> {
-        self.read_body(
-            self.agent.get(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call(),
-        )
-    }
-
-    /// Returns the body of a successful response. Any other response becomes an error with the
-    /// detail of the problem.
-    fn read_body(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<ureq::Body> {
-        let mut response = response.with_context(|| {
-            format!("{} does not answer; check that this is the URL of an admin endpoint", self.url)
-        })?;
-        if response.status().is_success() {
-            return Ok(response.into_body());
-        }
+    /// Returns a successful response. Any other response becomes an error with the detail of the
+    /// problem.
+    fn send(&self, request: &HttpRequest<'_>) -> anyhow::Result<HttpResponse> {
+        let url = self.connection.base_url();
+        let mut response = self
+            .connection
+            .send(request)
+            .with_context(|| format!("{url} does not answer; check that this is the URL of an admin endpoint"))?;
         let status = response.status();
-        let body = response.body_mut().read_to_string().unwrap_or_default();
-        let problem: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-        let detail = problem.get("detail").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
-        Err(anyhow!("{} refused ({status}): {detail}", self.url))
+        if status.is_success() {
+            return Ok(response);
+        }
+        let detail = match response.bytes() {
+            Ok(body) => response.problem(&body).detail,
+            Err(_) => String::new(),
+        };
+        let detail = if detail.is_empty() { "no reason given" } else { detail.as_str() };
+        Err(anyhow!("{url} refused ({status}): {detail}"))
     }
 }

@@ -1,6 +1,7 @@
 //! The text of an error: the message with its causes.
 
 use rustls::Error as TlsError;
+use sequor_client::ConnectionError;
 use std::error::Error;
 use std::io;
 
@@ -35,15 +36,19 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Whether a connection failed because the certificate or the protocol is wrong, so that a retry
+/// cannot help.
+pub(super) fn is_permanent(error: &ConnectionError) -> bool {
+    matches!(tls_error(error), Some(TlsError::InvalidCertificate(_) | TlsError::InvalidMessage(_)))
+}
+
 /// The TLS error inside an error of the HTTP client or of a connection.
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     if let Some(error) = error.downcast_ref::<TlsError>() {
         return Some(error);
     }
-    match error.downcast_ref::<ureq::Error>() {
-        Some(ureq::Error::Rustls(error)) => return Some(error),
-        Some(ureq::Error::Io(error)) => return tls_error_in_io_error(error),
-        _ => {}
+    if let Some(error) = error.downcast_ref::<ConnectionError>() {
+        return tls_error(error.source()?);
     }
     tls_error_in_io_error(error.downcast_ref::<io::Error>()?)
 }
@@ -69,11 +74,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_connection_is_described_once() {
+        let reset = || ConnectionError::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert_eq!(describe_error(&anyhow::Error::new(reset()).context("no answer")), "no answer: connection reset");
+        assert!(!is_permanent(&reset()));
+    }
+
+    #[test]
     fn tls_errors_are_described_in_words() {
         let error = || TlsError::InvalidCertificate(CertificateError::Expired);
-        for error in
-            [anyhow::Error::new(error()), io::Error::other(error()).into(), ureq::Error::Rustls(error()).into()]
-        {
+        let of_connection = ConnectionError::from(io::Error::other(error()));
+        assert!(is_permanent(&of_connection));
+        for error in [anyhow::Error::new(error()), io::Error::other(error()).into(), of_connection.into()] {
             assert_eq!(describe_error(&error.context("no answer")), "no answer: the certificate has expired");
         }
     }

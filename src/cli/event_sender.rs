@@ -1,24 +1,37 @@
 //! Sends entries to a daemon and retries until the daemon has acknowledged them.
 
-use anyhow::{Context, bail, ensure};
-use awc::http::StatusCode;
+use anyhow::{Context, bail};
 use clap::Args;
+use sequor_client::{
+    Connection, ConnectionError, HttpRequest, HttpResponse, Method, Receipt, Rejection, RetryPolicy, StatusCode,
+    random_fraction,
+};
 use serde::Deserialize;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::client_auth::ClientAuth;
-use super::daemon_client::{ApiRequest, DaemonClient, NoAnswerError};
-use super::error_text::describe_error;
-use crate::domain::{Entry, EventKind, EventKinds, KindRule, VectorError, WithConsent};
-use crate::ingest::ValidationError;
+use super::error_text::{describe_error, is_permanent};
+use crate::domain::{Entry, EventKind, EventKinds, KindRule, WithConsent};
+use crate::ingest::{write_entry, write_entry_with_consent};
 use crate::settings::Period;
 
-/// First delay before a retry. Each further delay is twice as long.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+/// Delays before retries.
+const BACKOFF: RetryPolicy = RetryPolicy {
+    attempts: None,
+    base_delay: Duration::from_millis(100),
+    max_delay: Duration::from_secs(5),
+    max_retry_after: Duration::MAX,
+};
+/// Time limit for a connection, and for a request with its response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// If the learner is this many entries behind, the daemon lets the sender wait. The number is low
+/// enough that the daemon does not reduce training.
+const MAX_LEARNER_LAG: u64 = 1024;
+/// The type of the problem that says that the learner is behind.
+const LEARNER_BEHIND: &str = "/problems/learner-behind";
 /// Delay before a retry if the learner is behind.
 const LEARNER_BEHIND_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Longest delay before a retry.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
 /// Flags of commands that send entries to a daemon.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct RetryFlags {
@@ -41,31 +54,19 @@ const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Client that sends batches of entries to the API of a daemon.
 pub(super) struct EventSender {
-    runner: actix::SystemRunner,
-    daemon: DaemonClient,
+    connection: Connection,
     url: String,
     give_up_after: Period,
-}
-
-/// The daemon's answer to a batch.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct SendReceipt {
-    pub(super) accepted: u64,
-    pub(super) duplicates: u64,
-    /// Number of entries that were not stored because their users do not consent.
-    #[serde(default)]
-    pub(super) withheld: u64,
-    pub(super) rejected: Vec<SendRejection>,
 }
 
 /// The daemon's answer to a batch of Segment calls.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SegmentReceipt {
     #[serde(default)]
-    pub(super) rejected: Vec<SendRejection>,
+    pub(super) rejected: Vec<Rejection>,
     /// Calls that yield no event, because their event name is mapped to no kind.
     #[serde(default)]
-    pub(super) warnings: Vec<SendRejection>,
+    pub(super) warnings: Vec<Rejection>,
 }
 
 /// The event kinds and limits that a daemon accepts.
@@ -90,52 +91,17 @@ impl IngestInfo {
     }
 }
 
-/// A rejected entry.
-#[derive(Debug, Deserialize)]
-pub(super) struct SendRejection {
-    /// Index of the entry in the batch.
-    pub(super) index: usize,
-    pub(super) field: Option<String>,
-    pub(super) code: String,
-    pub(super) reason: String,
-}
-
-impl SendRejection {
-    /// The rejection of an item change at a position of the batch, because of its vectors.
-    pub(super) fn from_vector_error((index, error): &(usize, VectorError)) -> Self {
-        let ValidationError { field, code, reason, .. } = ValidationError::from_vector_error(error);
-        let code = serde_json::to_value(code).ok().and_then(|code| code.as_str().map(str::to_owned));
-        Self { index: *index, field: field.map(str::to_owned), code: code.unwrap_or_default(), reason }
-    }
-}
-
-/// Whether a problem response says that the learner is behind.
-fn is_learner_behind(body: &[u8]) -> bool {
-    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    problem.is_some_and(|problem| problem["type"].as_str().is_some_and(|kind| kind.ends_with("/learner-behind")))
-}
-
 impl EventSender {
     /// A sender for the API at `url`.
     pub(super) fn new(url: &str, auth: &ClientAuth, retry: RetryFlags) -> anyhow::Result<Self> {
-        let address: awc::http::Uri =
-            url.parse().with_context(|| format!("invalid --url {url}: write http://HOST:PORT or https://HOST:PORT"))?;
-        ensure!(
-            matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some(),
-            "invalid --url {url}: write http://HOST:PORT or https://HOST:PORT"
-        );
-        Ok(Self {
-            runner: actix::System::new(),
-            daemon: DaemonClient::new(url, None, 1, auth)?,
-            url: url.to_owned(),
-            give_up_after: retry.give_up_after,
-        })
+        let connection = auth.connect(url, RESPONSE_TIMEOUT, Some(RESPONSE_TIMEOUT))?;
+        Ok(Self { connection, url: url.to_owned(), give_up_after: retry.give_up_after })
     }
 
     /// The event kinds and limits that the daemon accepts. `None` if the daemon does not support
     /// this request, or the key does not allow it.
     pub(super) fn ingest_info(&self) -> anyhow::Result<Option<IngestInfo>> {
-        let (status, body) = self.send_until_final_status(&ApiRequest::ingest_info_request(), |status| {
+        let (status, body) = self.send_until_final_status(&HttpRequest::get("/v1/events/rules"), |status| {
             status.is_success()
                 || [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
         })?;
@@ -145,12 +111,21 @@ impl EventSender {
     /// Sends a batch that contains either events or items, and retries until the daemon has
     /// answered. The daemon may receive a batch twice, so the entries must be idempotent (by event
     /// id).
-    pub(super) fn send_batch(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
-        let request = match entries.first().map(|first| &first.value) {
-            Some(Entry::Item(_)) => ApiRequest::items_request(entries.iter().map(|entry| &entry.value))?,
-            Some(_) => ApiRequest::events_with_consent_request(entries)?,
-            None => return Ok(SendReceipt::default()),
+    pub(super) fn send_batch(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<Receipt> {
+        let mut body = Vec::new();
+        let path = match entries.first().map(|first| &first.value) {
+            Some(Entry::Item(_)) => {
+                entries.iter().try_for_each(|entry| write_entry(0, &entry.value, &mut body))?;
+                "/v1/items".to_owned()
+            }
+            Some(_) => {
+                entries.iter().try_for_each(|entry| write_entry_with_consent(entry, &mut body))?;
+                format!("/v1/events?max_lag={MAX_LEARNER_LAG}")
+            }
+            None => return Ok(Receipt::default()),
         };
+        let request =
+            HttpRequest { content_type: "application/x-ndjson", ..HttpRequest::new(Method::POST, &path, &body) };
         // If the daemon rejects every entry of a batch, it answers 400 with the same body.
         let (status, body) = self.send_until_final_status(&request, |status| {
             status == StatusCode::OK || status == StatusCode::BAD_REQUEST
@@ -163,7 +138,8 @@ impl EventSender {
     /// Sends calls of Segment's API, and retries until the daemon has answered. `None` if the calls
     /// hold more events than the daemon takes in one request.
     pub(super) fn send_segment_batch(&self, calls: &[serde_json::Value]) -> anyhow::Result<Option<SegmentReceipt>> {
-        let request = ApiRequest::segment_batch_request(calls);
+        let body = serde_json::json!({ "batch": calls }).to_string();
+        let request = HttpRequest::new(Method::POST, "/v1/batch?verbose=1", body.as_bytes());
         let (status, body) = self.send_until_final_status(&request, |status| {
             [StatusCode::OK, StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE].contains(&status)
         })?;
@@ -179,26 +155,37 @@ impl EventSender {
     /// Sends a request repeatedly, until `is_final` accepts the status of the daemon's answer.
     fn send_until_final_status(
         &self,
-        request: &ApiRequest,
+        request: &HttpRequest<'_>,
         is_final: impl Fn(StatusCode) -> bool,
     ) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        let (mut backoff, mut last_reminder) = (INITIAL_BACKOFF, None::<Instant>);
+        let (mut failures, mut last_reminder) = (0_u32, None::<Instant>);
         let mut silent_since = None;
         loop {
-            let message = match self.runner.block_on(self.daemon.send_request(request.clone())) {
-                Ok((status, body)) if is_final(status) => return Ok((status, body)),
-                // The learner is behind: waits without a message, because the progress display
-                // shows the wait.
-                Ok((status, body)) if status == StatusCode::SERVICE_UNAVAILABLE && is_learner_behind(&body) => {
-                    std::thread::sleep(LEARNER_BEHIND_RETRY_DELAY);
-                    continue;
-                }
-                Ok((status, _)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            let mut retry_after = None;
+            let message = match self.send_once(request) {
+                Ok((response, body)) => {
+                    let status = response.status();
+                    if is_final(status) {
+                        return Ok((status, body));
+                    }
+                    // The learner is behind: waits without a message, because the progress display
+                    // shows the wait.
+                    if status == StatusCode::SERVICE_UNAVAILABLE && response.problem(&body).kind == LEARNER_BEHIND {
+                        std::thread::sleep(LEARNER_BEHIND_RETRY_DELAY);
+                        continue;
+                    }
+                    if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                        bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body));
+                    }
                     silent_since = None;
+                    // An overload can pass before the whole seconds of `Retry-After`, but a rate
+                    // limit cannot.
+                    if status == StatusCode::TOO_MANY_REQUESTS {
+                        retry_after = response.retry_after(SystemTime::now());
+                    }
                     // A short overload needs no message.
-                    (backoff > INITIAL_BACKOFF * 4).then(|| format!("{} is unavailable ({status}); retrying", self.url))
+                    (failures >= 3).then(|| format!("{} is unavailable ({status}); retrying", self.url))
                 }
-                Ok((status, body)) => bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body)),
                 Err(error) => Some(self.check_retry_limit(error, silent_since.get_or_insert_with(Instant::now))?),
             };
             if let Some(message) = message
@@ -207,19 +194,27 @@ impl EventSender {
                 eprintln!("{message}");
                 last_reminder = Some(Instant::now());
             }
-            std::thread::sleep(backoff);
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            failures = failures.saturating_add(1);
+            let delay = BACKOFF.delay(failures, retry_after, random_fraction());
+            std::thread::sleep(delay.unwrap_or(BACKOFF.max_delay));
         }
+    }
+
+    /// Sends a request once and reads the whole response.
+    fn send_once(&self, request: &HttpRequest<'_>) -> Result<(HttpResponse, Vec<u8>), ConnectionError> {
+        let mut response = self.connection.send(request)?;
+        let body = response.bytes()?;
+        Ok((response, body))
     }
 
     /// Returns the message to print before the next retry. Returns the error if a retry cannot
     /// help, or if the daemon has not answered for too long.
-    fn check_retry_limit(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
-        if error.downcast_ref::<NoAnswerError>().is_some_and(|error| error.is_permanent) {
-            return Err(error);
-        }
+    fn check_retry_limit(&self, error: ConnectionError, silent_since: &Instant) -> anyhow::Result<String> {
+        let is_permanent = is_permanent(&error);
+        let error = anyhow::Error::new(error).context(format!("{} does not answer", self.url));
         let limit = self.give_up_after;
         match limit.get() {
+            _ if is_permanent => Err(error),
             Some(period) if silent_since.elapsed() >= period => {
                 Err(error.context(format!("gave up after {limit} (--give-up-after)")))
             }

@@ -1,15 +1,16 @@
 //! The target of an import: a running daemon, or the data directory of a stopped one.
 
 use actix::SystemRunner;
+use sequor_client::{Receipt, Rejection};
 use std::sync::Arc;
 
 use super::data_dir;
-use super::event_sender::{EventSender, SendReceipt, SendRejection};
+use super::event_sender::EventSender;
 use super::flags::{self, RuntimeFlags};
 use super::session_refresh::refresh_sessions;
 use crate::actors::system::System;
-use crate::domain::{Entry, WithConsent};
-use crate::ingest::ValidationRules;
+use crate::domain::{Entry, VectorError, WithConsent};
+use crate::ingest::{ValidationError, ValidationRules};
 use crate::metrics::Metrics;
 use crate::services::ingest::{FullQueuePolicy, ingest};
 use crate::store::Store;
@@ -31,7 +32,7 @@ pub(super) struct DirectoryTarget {
 
 impl ImportTarget {
     /// Appends a batch. Acknowledged entries are durable.
-    pub(super) fn append_batch(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+    pub(super) fn append_batch(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<Receipt> {
         match self {
             Self::Daemon(sender) => sender.send_batch(&entries),
             Self::Directory(directory) => directory.append_batch(entries),
@@ -79,13 +80,21 @@ impl DirectoryTarget {
         self.system.store.journal_id().unwrap_or_default()
     }
 
-    fn append_batch(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+    fn append_batch(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<Receipt> {
         let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, None, FullQueuePolicy::Wait))?;
-        Ok(SendReceipt {
+        Ok(Receipt {
             accepted: outcome.accepted as u64,
             duplicates: outcome.duplicates as u64,
             withheld: outcome.withheld as u64,
-            rejected: outcome.rejected.iter().map(SendRejection::from_vector_error).collect(),
+            rejected: outcome.rejected.iter().map(rejection_of_vector_error).collect(),
+            ..Receipt::default()
         })
     }
+}
+
+/// The rejection of an item change at a position of the batch, because of its vectors.
+fn rejection_of_vector_error((index, error): &(usize, VectorError)) -> Rejection {
+    let ValidationError { field, code, reason, .. } = ValidationError::from_vector_error(error);
+    let code = serde_json::to_value(code).ok().and_then(|code| code.as_str().map(str::to_owned));
+    Rejection { index: *index, field: field.map(str::to_owned), code: code.unwrap_or_default(), reason }
 }

@@ -2,13 +2,13 @@
 //! counted, and all can be written to a file.
 
 use anyhow::Context;
+use sequor_client::Rejection;
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::event_sender::SendRejection;
 use crate::ingest::ValidationError;
 
 /// The error of a command that rejected some rows. It sets the exit code to 2.
@@ -132,7 +132,7 @@ impl RejectReport {
         &mut self,
         file: &Path,
         location: RowLocation,
-        rejected: &SendRejection,
+        rejected: &Rejection,
     ) -> anyhow::Result<()> {
         self.record_row(file, location, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
     }

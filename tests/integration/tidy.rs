@@ -159,6 +159,14 @@ fn only_outer_layers_read_the_clock() {
 }
 
 #[test]
+fn only_commands_use_the_client() {
+    for (file, text) in source_files() {
+        let uses_client = production_code(&file, &text).contains("sequor_client::");
+        assert!(!uses_client || layer_of_file(&file) == "cli", "{} uses the client", file.display());
+    }
+}
+
+#[test]
 fn only_the_codec_uses_bincode_and_only_the_store_uses_sled() {
     for (file, text) in source_files() {
         let code = production_code(&file, &text);

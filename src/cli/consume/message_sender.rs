@@ -1,6 +1,7 @@
 //! Converts the messages of a batch and sends their events to the daemon.
 
 use anyhow::bail;
+use sequor_client::Receipt;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::consume_metrics::ConsumeMetrics;
 use super::queue_message::QueueMessage;
-use crate::cli::event_sender::{EventSender, SendReceipt};
+use crate::cli::event_sender::EventSender;
 use crate::cli::import_rows::ImportBatch;
 use crate::cli::rejects::{RejectReport, RowLocation};
 use crate::domain::Entry;
@@ -93,7 +94,7 @@ impl MessageSender {
         self.record_receipt(&receipt, &locations)
     }
 
-    fn record_receipt(&mut self, receipt: &SendReceipt, locations: &[RowLocation]) -> anyhow::Result<()> {
+    fn record_receipt(&mut self, receipt: &Receipt, locations: &[RowLocation]) -> anyhow::Result<()> {
         for (total, count) in [
             (&self.metrics.accepted, receipt.accepted),
             (&self.metrics.duplicates, receipt.duplicates),
@@ -153,7 +154,7 @@ impl MessageSender {
         let skipped = receipt.warnings.len() as u64;
         self.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
         let accepted = (calls.len() as u64).saturating_sub(skipped + receipt.rejected.len() as u64);
-        self.record_receipt(&SendReceipt { accepted, rejected: receipt.rejected, ..SendReceipt::default() }, locations)
+        self.record_receipt(&Receipt { accepted, rejected: receipt.rejected, ..Receipt::default() }, locations)
     }
 
     /// Writes the file of rejected messages.

@@ -1,0 +1,400 @@
+//! The client.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::batches::Records;
+use crate::buffer::{BufferStats, EventBuffer};
+use crate::calls::{Call, Caller};
+use crate::catalog::{Item, ItemChange};
+use crate::client_options::ClientOptions;
+use crate::connection::{Connection, ConnectionOptions, Method};
+use crate::environment::new_id;
+use crate::error::SequorError;
+use crate::event::Event;
+use crate::lists::{ItemList, ListItem, RankedList, Recommendations};
+use crate::options::{ImpressionOptions, ListOptions, RankOptions, SimilarOptions, TrendingOptions, query_of_options};
+use crate::receipts::{ChangeReceipt, ImpressionReceipt, Receipt};
+use crate::retry::RetryPolicy;
+use crate::stream::{RecommendationPages, RecommendationStream};
+
+/// A client of one daemon. Threads can share it.
+///
+/// Dropping the client sends the tracked events, for at most `buffer.close_timeout`.
+///
+/// # Errors
+/// Every call returns [`SequorError::Problem`] if the daemon refuses the request,
+/// [`SequorError::NoResponse`] if there is no response, and [`SequorError::InvalidArgument`] if an
+/// argument has no form in the request.
+pub struct SequorClient {
+    caller: Caller,
+    buffer: EventBuffer,
+}
+
+impl std::fmt::Debug for SequorClient {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SequorClient").field("connection", &self.caller.connection).finish_non_exhaustive()
+    }
+}
+
+impl SequorClient {
+    /// A client of the daemon at `base_url`, such as `http://localhost:8080`. Connects at the first
+    /// request.
+    ///
+    /// # Errors
+    /// [`SequorError::InvalidArgument`] if the address, the key or an option of the buffer is
+    /// invalid.
+    pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, SequorError> {
+        let ClientOptions { key, trusted, timeout, retry, buffer, environment } = options;
+        let connection_options = ConnectionOptions { key, trusted, connect_timeout: None, timeout: Some(timeout) };
+        let connection = Connection::new(base_url, &connection_options)?;
+        let caller = Caller { connection, retry, environment };
+        let sender = caller.clone();
+        let send = move |events: &[Event], sleep: &dyn Fn(Duration) -> bool| send_tracked(&sender, events, sleep);
+        Ok(Self { caller, buffer: EventBuffer::new(buffer, Box::new(send))? })
+    }
+
+    // Events
+
+    /// Queues an event, which a thread sends in the background. Returns whether it was queued.
+    ///
+    /// An event without `timestamp` gets the present time.
+    ///
+    /// # Errors
+    /// [`SequorError::InvalidArgument`] if `value` is not finite. [`SequorError::Closed`] after
+    /// [`Self::close`].
+    pub fn track(&self, mut event: Event) -> Result<bool, SequorError> {
+        event.check()?;
+        event.timestamp.get_or_insert_with(|| (self.caller.environment.now)().into());
+        self.buffer.add(event)
+    }
+
+    /// Waits until the events that were tracked so far are sent. Returns false after `timeout`.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.buffer.flush(timeout)
+    }
+
+    /// The numbers of tracked events.
+    #[must_use]
+    pub fn stats(&self) -> BufferStats {
+        self.buffer.stats()
+    }
+
+    /// Sends the tracked events, for at most `buffer.close_timeout`. Reports the rest to `on_lost`.
+    /// Other calls still work.
+    pub fn close(&self) {
+        self.buffer.close();
+    }
+
+    /// Sends events and returns after they are on disk. Sends several requests if there are many.
+    ///
+    /// The receipt lists invalid events in `rejected`. After an error, call again with the same
+    /// events: events that are stored already do not count again.
+    ///
+    /// # Errors
+    /// See [`SequorClient`]. Earlier requests of the call are stored.
+    pub fn send_events(&self, events: &[Event]) -> Result<Receipt, SequorError> {
+        send_events(events, &[], |call| self.caller.call(call))
+    }
+
+    /// Sends events like [`Self::send_events`]. The receipt has `limit` recommendations for the
+    /// user of the last event.
+    ///
+    /// # Errors
+    /// See [`SequorClient`]. Earlier requests of the call are stored.
+    pub fn send_events_and_recommend(
+        &self,
+        events: &[Event],
+        limit: u32,
+        placement: Option<&str>,
+    ) -> Result<Receipt, SequorError> {
+        let mut query = vec![("recommend", limit.to_string())];
+        query.extend(placement.map(|name| ("placement", name.to_owned())));
+        send_events(events, &query, |call| self.caller.call(call))
+    }
+
+    // Lists
+
+    /// Recommends items for a user. With `ListOptions::after`, the list includes the events of a
+    /// receipt.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn recommendations(&self, user_id: &str, options: &ListOptions) -> Result<Recommendations, SequorError> {
+        self.caller.call(&list_call(user_id, options)?)
+    }
+
+    /// The pages of one list. Requests a page when the caller asks for it.
+    ///
+    /// Each page has a `recommendation_id` of its own, which the events on its items name.
+    ///
+    /// # Errors
+    /// See [`SequorClient`]. The pages end after an error.
+    pub fn recommendation_pages(
+        &self,
+        user_id: &str,
+        page_size: u32,
+        options: &ListOptions,
+    ) -> Result<RecommendationPages<'_>, SequorError> {
+        let first = list_call(user_id, &options.clone().limit(page_size))?;
+        Ok(RecommendationPages::new(&self.caller, user_id, page_size, first))
+    }
+
+    /// The list of a user, and a new list after each event of the user. Reconnects without end.
+    ///
+    /// # Errors
+    /// See [`SequorClient`]. The stream ends if the daemon refuses the request, or after
+    /// `retry.attempts` failures in a row.
+    pub fn stream_recommendations(
+        &self,
+        user_id: &str,
+        options: &ListOptions,
+    ) -> Result<RecommendationStream<'_>, SequorError> {
+        let call = Call::new(Method::GET, &["users", user_id, "recommendations", "stream"]);
+        Ok(RecommendationStream::new(&self.caller, call.with_query(&query_of_options(options)?)))
+    }
+
+    /// Recommends items for a session that the request describes, oldest item first. Stores
+    /// nothing.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn recommendations_for_session(
+        &self,
+        items: &[impl AsRef<str>],
+        options: &ListOptions,
+    ) -> Result<Recommendations, SequorError> {
+        let items = items.iter().map(|item| item.as_ref().to_owned()).collect();
+        let body = ListOptions { items, ..options.clone() };
+        self.caller.call(&Call::new(Method::POST, &["recommendations"]).with_json(&body)?)
+    }
+
+    /// Orders a list of the site for a user or a session.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn rank(
+        &self,
+        items: impl IntoIterator<Item = impl Into<ListItem>>,
+        options: &RankOptions,
+    ) -> Result<RankedList, SequorError> {
+        #[derive(Serialize)]
+        struct RankBody<'o> {
+            items: Vec<Value>,
+            #[serde(flatten)]
+            options: &'o RankOptions,
+        }
+        let listed = |ListItem { item_id, relevance, .. }: ListItem| match relevance {
+            Some(relevance) => json!({ "item_id": item_id, "features": { "relevance": relevance } }),
+            None => json!({ "item_id": item_id }),
+        };
+        let items = items.into_iter().map(|item| listed(item.into())).collect();
+        let mut call = Call::new(Method::POST, &["rank"]).with_json(&RankBody { items, options })?;
+        // A logged list is an impression with a new id, so a second request records a second one.
+        call.is_idempotent = options.log != Some(true);
+        self.caller.call(&call)
+    }
+
+    /// Items that are similar to an item.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn similar_items(&self, item_id: &str, options: &SimilarOptions) -> Result<ItemList, SequorError> {
+        let call = Call::new(Method::GET, &["items", item_id, "similar"]);
+        self.caller.call(&call.with_query(&query_of_options(options)?))
+    }
+
+    /// Trending items.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn trending_items(&self, options: &TrendingOptions) -> Result<ItemList, SequorError> {
+        self.caller.call(&Call::new(Method::GET, &["trending"]).with_query(&query_of_options(options)?))
+    }
+
+    /// Reports items that the site has shown to a user. A retry counts once.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn report_impression(
+        &self,
+        user_id: &str,
+        items: impl IntoIterator<Item = impl Into<ListItem>>,
+        options: &ImpressionOptions,
+    ) -> Result<ImpressionReceipt, SequorError> {
+        #[derive(Serialize)]
+        struct ImpressionBody<'u> {
+            user_id: &'u str,
+            items: Vec<ListItem>,
+            #[serde(flatten)]
+            options: ImpressionOptions,
+        }
+        let mut options = options.clone();
+        options.recommendation_id.get_or_insert_with(new_id);
+        let body = ImpressionBody { user_id, items: items.into_iter().map(Into::into).collect(), options };
+        self.caller.call(&Call::new(Method::POST, &["impressions"]).with_json(&body)?)
+    }
+
+    // Catalog
+
+    /// An item of the catalog.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn get_item(&self, item_id: &str) -> Result<Item, SequorError> {
+        self.caller.call(&Call::new(Method::GET, &["items", item_id]))
+    }
+
+    /// Describes an item by its attributes, such as `json!({ "price": 4.5 })`. Replaces an earlier
+    /// description.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn put_item(&self, item_id: &str, attributes: &impl Serialize) -> Result<Receipt, SequorError> {
+        self.caller.call(&Call::new(Method::PUT, &["items", item_id]).with_json(attributes)?)
+    }
+
+    /// Changes the named attributes of an item. `null` removes an attribute.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn patch_item(&self, item_id: &str, attributes: &impl Serialize) -> Result<Receipt, SequorError> {
+        self.caller.call(&Call::new(Method::PATCH, &["items", item_id]).with_json(attributes)?)
+    }
+
+    /// Deletes an item. Deleting an unknown item has no effect, so a retry is safe.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn delete_item(&self, item_id: &str) -> Result<Receipt, SequorError> {
+        self.change_items(&[ItemChange::delete(item_id)])
+    }
+
+    /// Puts, patches and deletes many items. Sends several requests if there are many.
+    ///
+    /// # Errors
+    /// See [`SequorClient`]. Earlier requests of the call are stored.
+    pub fn change_items(&self, changes: &[ItemChange]) -> Result<Receipt, SequorError> {
+        send_records(&["items"], changes, &[], |call| self.caller.call(call))
+    }
+
+    // Users
+
+    /// Sets attributes of a user. `null` removes an attribute; other attributes stay.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn update_user(&self, user_id: &str, attributes: &impl Serialize) -> Result<Receipt, SequorError> {
+        let body = BTreeMap::from([("attributes", attributes)]);
+        self.caller.call(&Call::new(Method::PATCH, &["users", user_id]).with_json(&body)?)
+    }
+
+    /// Makes `from_id` another id of the user, such as at the login of a visitor.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn merge_users(&self, user_id: &str, from_id: &str) -> Result<Receipt, SequorError> {
+        let call = Call::new(Method::POST, &["users", user_id, "merge"]);
+        self.caller.call(&call.with_json(&json!({ "from": from_id }))?)
+    }
+
+    // Placements
+
+    /// All placements by name.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn list_placements(&self) -> Result<BTreeMap<String, Value>, SequorError> {
+        #[derive(Deserialize)]
+        struct Placements {
+            placements: BTreeMap<String, Value>,
+        }
+        let response: Placements = self.caller.call(&Call::new(Method::GET, &["placements"]))?;
+        Ok(response.placements)
+    }
+
+    /// The configuration of a placement.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn get_placement(&self, name: &str) -> Result<Value, SequorError> {
+        self.caller.call(&Call::new(Method::GET, &["placements", name]))
+    }
+
+    /// Creates or replaces a placement.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn put_placement(&self, name: &str, config: &impl Serialize) -> Result<ChangeReceipt, SequorError> {
+        self.caller.call(&Call::new(Method::PUT, &["placements", name]).with_json(config)?)
+    }
+
+    /// Deletes a placement.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn delete_placement(&self, name: &str) -> Result<ChangeReceipt, SequorError> {
+        self.caller.call(&Call::new(Method::DELETE, &["placements", name]))
+    }
+
+    // Everything else
+
+    /// Sends a request to any path, such as `/v1/rules/summer`, and returns the JSON of the
+    /// response. The path is encoded already, and can have a query. A POST is not repeated after a
+    /// lost response.
+    ///
+    /// # Errors
+    /// See [`SequorClient`].
+    pub fn request(&self, method: Method, path: &str, json: Option<&Value>) -> Result<Value, SequorError> {
+        let is_idempotent = method != Method::POST;
+        let mut call = Call { is_idempotent, ..Call::to_path(method, path.to_owned()) };
+        if let Some(json) = json {
+            call = call.with_json(json)?;
+        }
+        self.caller.call(&call)
+    }
+}
+
+/// Sends a batch of the buffer, until the daemon has stored or refused it.
+fn send_tracked(caller: &Caller, events: &[Event], wait: &dyn Fn(Duration) -> bool) -> Result<Receipt, SequorError> {
+    let retry = RetryPolicy { attempts: None, max_retry_after: Duration::MAX, ..caller.retry };
+    let sleep = |delay| match &caller.environment.sleep {
+        Some(sleep) => {
+            sleep(delay);
+            wait(Duration::ZERO)
+        }
+        None => wait(delay),
+    };
+    send_events(events, &[], |call| caller.call_with(call, &retry, &sleep))
+}
+
+fn send_events(
+    events: &[Event],
+    query: &[(&str, String)],
+    send: impl Fn(&Call) -> Result<Receipt, SequorError>,
+) -> Result<Receipt, SequorError> {
+    events.iter().try_for_each(Event::check)?;
+    send_records(&["events"], events, query, send)
+}
+
+/// Sends records in batches. Recommendations are for the last event, so only the last batch has the
+/// query.
+fn send_records(
+    segments: &[&str],
+    records: &[impl Serialize],
+    query: &[(&str, String)],
+    send: impl Fn(&Call) -> Result<Receipt, SequorError>,
+) -> Result<Receipt, SequorError> {
+    Records::encode(records)?.send(|body, is_last| {
+        let call = Call { has_receipt_on_400: true, ..Call::new(Method::POST, segments).with_body(body) };
+        send(&if is_last { call.with_query(query) } else { call })
+    })
+}
+
+/// The request of a list for a user.
+fn list_call(user_id: &str, options: &ListOptions) -> Result<Call, SequorError> {
+    let call = Call::new(Method::GET, &["users", user_id, "recommendations"]);
+    Ok(call.with_query(&query_of_options(options)?))
+}
