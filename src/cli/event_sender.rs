@@ -178,8 +178,8 @@ impl EventSender {
                         bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body));
                     }
                     silent_since = None;
-                    // An overload can pass before the whole seconds of `Retry-After`, but a rate limit
-                    // cannot.
+                    // An overload can pass before the whole seconds of `Retry-After`, but a rate
+                    // limit cannot.
                     if status == StatusCode::TOO_MANY_REQUESTS {
                         retry_after = response.retry_after(SystemTime::now());
                     }

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::batches::Records;
-use crate::buffer::{BufferOptions, BufferStats, EventBuffer};
+use crate::buffer::{BufferStats, EventBuffer};
 use crate::calls::{Call, Caller};
 use crate::catalog::{Item, ItemChange};
-use crate::connection::{Connection, ConnectionOptions, Method, TrustedCertificates};
-use crate::environment::{Environment, new_id};
+use crate::client_options::ClientOptions;
+use crate::connection::{Connection, ConnectionOptions, Method};
+use crate::environment::new_id;
 use crate::error::SequorError;
 use crate::event::Event;
 use crate::lists::{ItemList, ListItem, RankedList, Recommendations};
@@ -18,38 +19,6 @@ use crate::options::{ImpressionOptions, ListOptions, RankOptions, SimilarOptions
 use crate::receipts::{ChangeReceipt, ImpressionReceipt, Receipt};
 use crate::retry::RetryPolicy;
 use crate::stream::{RecommendationPages, RecommendationStream};
-
-/// Settings of a [`SequorClient`].
-#[derive(Debug, Clone)]
-pub struct ClientOptions {
-    /// An API key.
-    pub key: Option<String>,
-    /// The authorities to trust for `https://` addresses. `None` selects the root certificates of
-    /// Mozilla.
-    pub trusted: Option<TrustedCertificates>,
-    /// Time limit for each attempt.
-    pub timeout: Duration,
-    /// When a request is sent again.
-    pub retry: RetryPolicy,
-    /// How `track` queues and sends events.
-    pub buffer: BufferOptions,
-    /// The clock, the waits and the random numbers.
-    pub environment: Environment,
-}
-
-impl Default for ClientOptions {
-    /// No key, 10 s, and the defaults of the members.
-    fn default() -> Self {
-        Self {
-            key: None,
-            trusted: None,
-            timeout: Duration::from_secs(10),
-            retry: RetryPolicy::default(),
-            buffer: BufferOptions::default(),
-            environment: Environment::default(),
-        }
-    }
-}
 
 /// A client of one daemon. Threads can share it.
 ///
@@ -75,7 +44,8 @@ impl SequorClient {
     /// request.
     ///
     /// # Errors
-    /// [`SequorError::InvalidArgument`] if the address, the key or an option of the buffer is invalid.
+    /// [`SequorError::InvalidArgument`] if the address, the key or an option of the buffer is
+    /// invalid.
     pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, SequorError> {
         let ClientOptions { key, trusted, timeout, retry, buffer, environment } = options;
         let connection_options = ConnectionOptions { key, trusted, connect_timeout: None, timeout: Some(timeout) };
@@ -129,8 +99,8 @@ impl SequorClient {
         send_events(events, &[], |call| self.caller.call(call))
     }
 
-    /// Sends events like [`Self::send_events`]. The receipt has `limit` recommendations for the user
-    /// of the last event.
+    /// Sends events like [`Self::send_events`]. The receipt has `limit` recommendations for the
+    /// user of the last event.
     ///
     /// # Errors
     /// See [`SequorClient`]. Earlier requests of the call are stored.
@@ -186,7 +156,8 @@ impl SequorClient {
         Ok(RecommendationStream::new(&self.caller, call.with_query(&query_of_options(options)?)))
     }
 
-    /// Recommends items for a session that the request describes, oldest item first. Stores nothing.
+    /// Recommends items for a session that the request describes, oldest item first. Stores
+    /// nothing.
     ///
     /// # Errors
     /// See [`SequorClient`].
@@ -370,9 +341,9 @@ impl SequorClient {
 
     // Everything else
 
-    /// Sends a request to any path, such as `/v1/rules/summer`, and returns the JSON of the response.
-    /// The path is encoded already, and can have a query. A POST is not repeated after a lost
-    /// response.
+    /// Sends a request to any path, such as `/v1/rules/summer`, and returns the JSON of the
+    /// response. The path is encoded already, and can have a query. A POST is not repeated after a
+    /// lost response.
     ///
     /// # Errors
     /// See [`SequorClient`].

@@ -5,6 +5,7 @@ mod buffer;
 mod calls;
 mod catalog;
 mod client;
+mod client_options;
 mod connection;
 mod environment;
 mod error;
@@ -18,7 +19,8 @@ mod stream;
 
 pub use buffer::{BufferOptions, BufferStats, OnLost, WhenFull};
 pub use catalog::{Item, ItemChange, ItemOperation};
-pub use client::{ClientOptions, SequorClient};
+pub use client::SequorClient;
+pub use client_options::ClientOptions;
 pub use connection::{
     Connection, ConnectionError, ConnectionOptions, HttpRequest, HttpResponse, Method, StatusCode, TrustedCertificates,
 };

@@ -24,7 +24,7 @@ pub enum ImpressionLimitAction {
 /// ```
 /// use sequor_client::ListOptions;
 ///
-/// let options = ListOptions::default().limit(5).exclude(["tea"]).exclude_seen(true).context("page", "cart");
+/// let options = ListOptions::default().limit(5).exclude(["tea"]).context("page", "cart");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
