@@ -167,9 +167,11 @@ pub(super) fn init_logging_with_spans(
     // not belong in the log.
     let filter = |level: LogLevel| {
         let own = level_filter(level);
-        Targets::new()
-            .with_default(own.min(LevelFilter::WARN))
-            .with_targets([("actix_http", LevelFilter::OFF), (SPAN_TARGET, LevelFilter::OFF), ("sequor", own)])
+        Targets::new().with_default(own.min(LevelFilter::WARN)).with_targets([
+            ("actix_http", LevelFilter::OFF),
+            (SPAN_TARGET, LevelFilter::OFF),
+            ("sequor", own),
+        ])
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());

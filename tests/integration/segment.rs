@@ -206,7 +206,8 @@ fn cors_allows_only_the_configured_origins() {
     assert_eq!(preflight("https://other.example"), None);
     // A page can read how long it must wait, and the offset of a node.
     let response = daemon.send("GET", "/v1/items/none", &[("origin", "https://shop.example")], b"").unwrap();
-    let mut readable: Vec<_> = response.headers["access-control-expose-headers"].to_str().unwrap().split(", ").collect();
+    let mut readable: Vec<_> =
+        response.headers["access-control-expose-headers"].to_str().unwrap().split(", ").collect();
     readable.sort_unstable();
     assert_eq!(readable, ["retry-after", "x-request-id", "x-sequor-offset", "x-sequor-stale"]);
     let response = daemon.try_post(
