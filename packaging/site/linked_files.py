@@ -1,7 +1,7 @@
 """Preprocessor of mdBook: adds the files outside of docs that its pages link to, as chapters.
 
 On the web site there are no files beside the book. The pages in docs therefore need chapters for what they link to:
-Markdown files as they are, other files as code. Links between all of them are rewritten.
+Markdown files as they are, other texts as code, and a note for binary files. Links between all of them are rewritten.
 """
 
 import json
@@ -68,9 +68,12 @@ class LinkedFiles:
         return "".join(part if index % 2 else LINK.sub(replace, part) for index, part in enumerate(parts))
 
     def chapter(self, file: str, page: str) -> dict:
-        content = (self.root / file).read_text(encoding="utf-8")
+        data = (self.root / file).read_bytes()
+        content = data.decode("utf-8", errors="replace")
         if file.endswith(".md"):
             content = self.rewrite(content, file, page)
+        elif b"\0" in data:
+            content = f"# {file}\n\nA binary file of {len(data):,} bytes, in the repository.\n"
         else:
             content = f"# {file}\n\n`````{LANGUAGES.get(Path(file).suffix, 'text')}\n{content}\n`````\n"
         title = next((line[2:] for line in content.splitlines() if line.startswith("# ")), file)

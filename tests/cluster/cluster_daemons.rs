@@ -141,8 +141,8 @@ impl ClusterNode {
         fs::remove_dir_all(self.home.data_dir()).unwrap();
     }
 
-    /// Loads the newest snapshot, if there is one, into the empty data directory. Tries again while the servers
-    /// elect a leader, or know the node's former process.
+    /// Loads the newest snapshot, if there is one, into the empty data directory. Tries again while the
+    /// servers elect a leader, or know the node's former process.
     pub(crate) fn join(&self) {
         wait_for("a node to join", || match self.run_command(&["cluster", "join"]) {
             Ok(_) => Some(()),

@@ -315,56 +315,6 @@ export interface components {
          *     32 texts or numbers.
          */
         AttributeValue: string | number | boolean | string[] | number[];
-        /**
-         * @description The attributes of an item.
-         * @example {
-         *       "brand": "leaf",
-         *       "categories": [
-         *         "drinks"
-         *       ],
-         *       "price": 4.5,
-         *       "tags": [
-         *         "green"
-         *       ]
-         *     }
-         */
-        Attributes: {
-            /**
-             * @description At most 64 free attributes by name, for filter expressions. A name begins with `a-z`, and has
-             *     at most 32 characters `a-z`, `0-9` and `_`. In a patch, `null` removes an attribute.
-             */
-            attributes?: {
-                [key: string]: components["schemas"]["AttributeChange"];
-            } | null;
-            /** @description Whether the item can be recommended. */
-            available?: boolean | null;
-            brand?: components["schemas"]["Name"] | null;
-            /** @description The categories. */
-            categories?: components["schemas"]["Name"][] | null;
-            expires?: components["schemas"]["Moment"] | null;
-            /** @description The address of an image. */
-            image?: string | null;
-            /**
-             * Format: double
-             * @description The price, in any unit.
-             */
-            price?: number | null;
-            published?: components["schemas"]["Moment"] | null;
-            /** @description Further labels. */
-            tags?: components["schemas"]["Name"][] | null;
-            /** @description The title. */
-            title?: string | null;
-            /** @description The address of the item's page. */
-            url?: string | null;
-            /**
-             * @description Vectors by name, such as embeddings of texts or images: at most 4 names of `a-z`, `0-9` and
-             *     `_`, and 1 to 1,024 numbers each. All vectors of a name have the same length. In a patch,
-             *     `null` removes a vector.
-             */
-            vectors?: {
-                [key: string]: number[] | null;
-            } | null;
-        };
         /** @description A factor on the scores of the items that satisfy a filter. */
         Boost: {
             /**
@@ -375,31 +325,8 @@ export interface components {
             /** @description A filter expression on attributes. */
             filter: string;
         };
-        /** @description The receipt of a change. */
-        ChangeReceipt: {
-            /**
-             * Format: int64
-             * @description The journal offset after the change.
-             */
-            offset?: number | null;
-            /** @description Probable mistakes, such as conflicts with other rules, in words. */
-            warnings: string[];
-        };
-        /**
-         * @description Machine-readable error codes. There are no other codes.
-         * @enum {string}
-         */
-        Code: "syntax" | "not_utf8" | "wrong_type" | "missing" | "empty" | "too_long" | "control_character" | "unknown_kind" | "not_finite" | "bad_timestamp" | "too_early" | "too_late" | "too_large" | "too_deep" | "too_many" | "out_of_range" | "unknown_op" | "unknown_consent" | "repeated" | "unknown_field" | "placeholder_id";
-        /**
-         * @description A consent level. `none`: nothing of the user is stored. `session`: the user's events are used
-         *     only for the recommendations of this user. `full`: the model also learns from the events.
-         * @enum {string}
-         */
-        Consent: "none" | "session" | "full";
-        /** @description A value of a context. */
-        ContextValue: string | number | boolean;
         /** @description An item of the catalog. */
-        Described: components["schemas"]["Item"] & {
+        CatalogItem: components["schemas"]["Item"] & {
             /** @description The free attributes by name. Absent without attributes. */
             attributes?: {
                 [key: string]: components["schemas"]["AttributeValue"];
@@ -417,8 +344,44 @@ export interface components {
                 [key: string]: number[];
             };
         };
+        /** @description The receipt of a change. */
+        ChangeReceipt: {
+            /**
+             * Format: int64
+             * @description The journal offset after the change.
+             */
+            offset?: number | null;
+            /** @description Probable mistakes, such as conflicts with other rules, in words. */
+            warnings: string[];
+        };
+        /**
+         * @description A consent level. `none`: nothing of the user is stored. `session`: the user's events are used
+         *     only for the recommendations of this user. `full`: the model also learns from the events.
+         * @enum {string}
+         */
+        Consent: "none" | "session" | "full";
+        /** @description A value of a context. */
+        ContextValue: string | number | boolean;
+        /** @description The erased journal entries of a user. */
+        ErasedEntries: {
+            /**
+             * Format: int64
+             * @description Events.
+             */
+            events: number;
+            /**
+             * Format: int64
+             * @description Impressions.
+             */
+            impressions: number;
+            /**
+             * Format: int64
+             * @description Merges and changes of consent and attributes.
+             */
+            others: number;
+        };
         /** @description The progress of an erasure. */
-        Erased: {
+        Erasure: {
             /**
              * @description Whether the erasure is complete: the data directory contains no data of the user. Otherwise
              *     the erasure is in progress, and continues after a restart.
@@ -426,13 +389,16 @@ export interface components {
             done: boolean;
             /** @description In a cluster: how to learn when the other nodes and the servers have erased the user. */
             elsewhere?: string | null;
-            gone?: components["schemas"]["Went"] | null;
+            gone?: components["schemas"]["ErasedEntries"] | null;
             /** @description The number of the user's ids. */
             ids: number;
             /** @description What happens to the user's influence on the model. */
             learned: string;
-            /** @description The journal's next offset after the erasure request. */
-            offset: components["schemas"]["u64"];
+            /**
+             * Format: int64
+             * @description The journal's next offset after the erasure request.
+             */
+            offset: number;
         };
         /**
          * @description A user event.
@@ -453,8 +419,8 @@ export interface components {
             } | null;
             /** @description The currency of the value (ISO 4217). */
             currency?: string | null;
-            event_id?: components["schemas"]["Name"] | null;
-            item_id?: components["schemas"]["Name"] | null;
+            event_id?: components["schemas"]["Id"] | null;
+            item_id?: components["schemas"]["Id"] | null;
             /** @description Additional data, at most 16 KiB and 8 levels deep. */
             properties?: {
                 [key: string]: unknown;
@@ -466,15 +432,15 @@ export interface components {
             quantity?: number | null;
             /** @description The `recommendation_id` of the response to which the event responds. */
             recommendation_id?: string | null;
-            session_id?: components["schemas"]["Name"] | null;
-            timestamp?: components["schemas"]["Moment"] | null;
+            session_id?: components["schemas"]["Id"] | null;
+            timestamp?: components["schemas"]["Timestamp"] | null;
             /**
              * @description `view`, `click`, `search`, `cart`, `purchase`, `like`, `share`, `comment`, `follow`, `rate`,
              *     `play`, `dismiss`, or a configured kind.
              */
             type: string;
             /** @description The id of the user. It can be an id that was generated for an anonymous visitor. */
-            user_id: components["schemas"]["Name"];
+            user_id: components["schemas"]["Id"];
             /**
              * Format: float
              * @description The value of the event: a rating, seconds played, or a price.
@@ -484,8 +450,8 @@ export interface components {
         /** @description One event, or an array of events. */
         EventsBody: components["schemas"]["Event"] | components["schemas"]["Event"][];
         /** @description The explanation of a recommended item. */
-        Explained: {
-            moved_by?: components["schemas"]["MovedBy"] | null;
+        Explanation: {
+            moved_by?: components["schemas"]["InfluentialEvent"] | null;
             objective?: components["schemas"]["ObjectiveEffect"] | null;
             /**
              * @description The ids of the rules that moved the item or put it into the list, in the order of their
@@ -505,87 +471,68 @@ export interface components {
          * @enum {string}
          */
         Fallback: "none" | "unknown_user" | "unknown_items" | "empty_catalog" | "filtered_out" | "unavailable";
-        /**
-         * @description A rejected event or item, or a warning about an accepted one. Receipts list errors in `rejected`
-         *     and warnings in `warnings`.
-         *
-         *     Reasons never contain the id of a user, a session or an event, because they may be logged.
-         */
-        Fault: {
-            /** @description Machine-readable code. */
-            code: components["schemas"]["Code"];
-            /** @description The invalid field; `null` if the error does not concern a single field. */
-            field?: string | null;
-            /**
-             * Format: int64
-             * @description Position of the record in the request or file, from 0.
-             */
-            index: number;
-            /**
-             * Format: int64
-             * @description Line of the record, from 1. Absent if the format has no lines.
-             */
-            line?: number | null;
-            /** @description Human-readable reason. */
-            reason: string;
-        };
+        /** @description An id, or a name: 1 to 256 bytes without control characters. */
+        Id: string;
         /**
          * @description What happens to an item that was shown to the user too often.
          * @enum {string}
          */
         ImpressionLimitAction: "drop" | "demote";
-        /** @description A session for which to recommend items, and the parameters of the recommendation. */
-        Inline: {
+        /** @description The receipt of a reported list. */
+        ImpressionReceipt: {
+            /** @description The number of items that are now stored as shown. */
+            accepted: number;
             /**
-             * @description The context of the request, for the filter and for declared features: at most 8 names of
-             *     `a-z`, `0-9` and `_`, with texts of at most 64 bytes, numbers or booleans.
+             * @description The number of items that were already recorded for this user and recommendation, or occur
+             *     twice in the list.
              */
-            context?: {
-                [key: string]: components["schemas"]["ContextValue"];
-            } | null;
-            /** @description Add to each item its title, addresses, price, brand, categories and tags. */
-            details?: boolean | null;
-            /**
-             * @description How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
-             *     forever.
-             */
-            dismissed_for?: string | null;
-            /** @description The largest number of items per category. */
-            diversity?: number | null;
-            /** @description Items to exclude. */
-            exclude?: string[] | null;
-            /** @description Exclude the items of the session. */
-            exclude_seen?: boolean | null;
-            /**
-             * @description Explain each item by the evidence of every source for it, and by the event that improved its
-             *     rank the most.
-             */
-            explain?: boolean | null;
-            /** @description A filter expression on attributes. Every recommended item satisfies it. */
-            filter?: string | null;
-            /** @description The items of the session, oldest first. */
-            items: string[];
-            /**
-             * @description The length of the list.
-             * @default 20
-             */
-            limit?: number | null;
+            duplicates: number;
             /**
              * Format: int64
-             * @description Wait until the model and the sessions include every journal entry before this offset. With
-             *     the `offset` of a receipt, they include the records of that receipt.
+             * @description The journal's next offset after the impression; `null` if nothing was stored.
              */
-            min_offset?: number | null;
-            /**
-             * @description The placement for which the list is. It determines the type of the list, and the defaults of
-             *     the other fields. The items of the session are the context items.
-             */
+            offset?: number | null;
+            /** @description The id of the list, which events can name. */
+            recommendation_id: string;
+            /** @description The number of items that were not stored, because the user has not given consent. */
+            withheld: number;
+        };
+        /**
+         * @description A list that the site has shown to a user.
+         * @example {
+         *       "items": [
+         *         "tea",
+         *         "cup"
+         *       ],
+         *       "user_id": "ann"
+         *     }
+         */
+        ImpressionRequest: {
+            consent?: components["schemas"]["Consent"] | null;
+            /** @description The shown items, in the order of the list: ids, or objects with the relevance of the item. */
+            items: components["schemas"]["ShownItem"][];
+            /** @description The placement of the list. */
             placement?: string | null;
+            /** @description The `recommendation_id` of the response that contained the items. Default: a new id. */
+            recommendation_id?: string | null;
+            /** @description The user. */
+            user_id: components["schemas"]["Id"];
+        };
+        /** @description An event that improved the rank of a recommended item. */
+        InfluentialEvent: {
+            /** @description Number of events in the session after this event. */
+            events_back: number;
+            /** @description The event's item. */
+            item_id?: string | null;
+            /** @description The recommended item's rank among all candidates, 1 for the best. */
+            rank: number;
             /**
-             * @description How long an item is hidden after the user has purchased it, such as `1d`. `0s` does not hide
-             *     it.
+             * @description The rank that the recommended item would have without this event; `null` if it would not be
+             *     a candidate.
              */
-            purchased_for?: string | null;
+            rank_without?: number | null;
+            /** @description The event's kind. */
+            type: string;
         };
         /** @description The catalog attributes of an item. */
         Item: {
@@ -614,6 +561,56 @@ export interface components {
             tags: string[];
         };
         /**
+         * @description The attributes of an item.
+         * @example {
+         *       "brand": "leaf",
+         *       "categories": [
+         *         "drinks"
+         *       ],
+         *       "price": 4.5,
+         *       "tags": [
+         *         "green"
+         *       ]
+         *     }
+         */
+        ItemAttributes: {
+            /**
+             * @description At most 64 free attributes by name, for filter expressions. A name begins with `a-z`, and has
+             *     at most 32 characters `a-z`, `0-9` and `_`. In a patch, `null` removes an attribute.
+             */
+            attributes?: {
+                [key: string]: components["schemas"]["AttributeChange"];
+            } | null;
+            /** @description Whether the item can be recommended. */
+            available?: boolean | null;
+            brand?: components["schemas"]["Id"] | null;
+            /** @description The categories. */
+            categories?: components["schemas"]["Id"][] | null;
+            expires?: components["schemas"]["Timestamp"] | null;
+            /** @description The address of an image. */
+            image?: string | null;
+            /**
+             * Format: double
+             * @description The price, in any unit.
+             */
+            price?: number | null;
+            published?: components["schemas"]["Timestamp"] | null;
+            /** @description Further labels. */
+            tags?: components["schemas"]["Id"][] | null;
+            /** @description The title. */
+            title?: string | null;
+            /** @description The address of the item's page. */
+            url?: string | null;
+            /**
+             * @description Vectors by name, such as embeddings of texts or images: at most 4 names of `a-z`, `0-9` and
+             *     `_`, and 1 to 1,024 numbers each. All vectors of a name have the same length. In a patch,
+             *     `null` removes a vector.
+             */
+            vectors?: {
+                [key: string]: number[] | null;
+            } | null;
+        };
+        /**
          * @description An item change.
          * @example {
          *       "categories": [
@@ -623,10 +620,10 @@ export interface components {
          *       "price": 4.5
          *     }
          */
-        ItemChange: components["schemas"]["Attributes"] & {
+        ItemChange: components["schemas"]["ItemAttributes"] & {
             /** @description The item. */
-            item_id: components["schemas"]["Name"];
-            op?: components["schemas"]["Op"] | null;
+            item_id: components["schemas"]["Id"];
+            op?: components["schemas"]["ItemOperation"] | null;
         };
         /**
          * @description The catalog's description of an item, for display. An absent field has no value. Free attributes
@@ -651,6 +648,18 @@ export interface components {
             /** @description The address of the item's page. */
             url?: string | null;
         };
+        /** @description A list that is not personalised. */
+        ItemList: {
+            /** @description Best first. */
+            items: components["schemas"]["RecommendedItem"][];
+            /** @description The placement that the request names. */
+            placement?: string | null;
+        };
+        /**
+         * @description What an item change does with the attributes of the item.
+         * @enum {string}
+         */
+        ItemOperation: "put" | "patch" | "delete";
         /** @description One item change, or an array of item changes. */
         ItemsBody: components["schemas"]["ItemChange"] | components["schemas"]["ItemChange"][];
         /** @description An item to rank. */
@@ -673,54 +682,11 @@ export interface components {
          * @enum {string}
          */
         ListedItemStatus: "learned" | "new" | "unknown";
-        /** @description A list that is not personalised. */
-        Listing: {
-            /** @description Best first. */
-            items: components["schemas"]["Recommended"][];
-            /** @description The placement that the request names. */
-            placement?: string | null;
+        /** @description The request to merge a user id into the user of the path. */
+        MergeRequest: {
+            /** @description The id that becomes an alias of the user. */
+            from: components["schemas"]["Id"];
         };
-        /** @description Members in addition to the members of RFC 9457. A member that does not apply is absent. */
-        Members: {
-            /** @description The allowed values, in words. */
-            allowed?: string | null;
-            /** @description The position of the error in a filter, from 1. */
-            column?: number | null;
-            /** @description The invalid field or parameter. */
-            field?: string | null;
-            /**
-             * Format: int64
-             * @description The number of the invalid line, from 1.
-             */
-            line?: number | null;
-            /** @description The id of the request. The header `x-request-id` has the same value. */
-            request_id?: string | null;
-            /**
-             * Format: int64
-             * @description The delay before a retry, in whole seconds. The header `Retry-After` has the same value.
-             */
-            retry_after?: number | null;
-        };
-        /** @description A timestamp. */
-        Moment: string | number;
-        /** @description An event that improved the rank of a recommended item. */
-        MovedBy: {
-            /** @description Number of events in the session after this event. */
-            events_back: number;
-            /** @description The event's item. */
-            item_id?: string | null;
-            /** @description The recommended item's rank among all candidates, 1 for the best. */
-            rank: number;
-            /**
-             * @description The rank that the recommended item would have without this event; `null` if it would not be
-             *     a candidate.
-             */
-            rank_without?: number | null;
-            /** @description The event's kind. */
-            type: string;
-        };
-        /** @description An id, or a name: 1 to 256 bytes without control characters. */
-        Name: string;
         /**
          * @description What the lists of a placement are ranked for.
          * @enum {string}
@@ -735,16 +701,6 @@ export interface components {
             contribution: number;
             /** @description The objective. */
             name: components["schemas"]["Objective"];
-        };
-        /**
-         * @description What an item change does with the attributes of the item.
-         * @enum {string}
-         */
-        Op: "put" | "patch" | "delete";
-        /** @description The request to merge a user id into the user of the path. */
-        Other: {
-            /** @description The id that becomes an alias of the user. */
-            from: components["schemas"]["Name"];
         };
         /**
          * @description The configuration of a placement.
@@ -783,18 +739,18 @@ export interface components {
             purchased_for?: string | null;
             type?: components["schemas"]["PlacementType"] | null;
         };
-        /**
-         * @description The type of the lists of a placement.
-         * @enum {string}
-         */
-        PlacementType: "for-you" | "next-items" | "similar" | "buy-again" | "trending" | "new" | "rank" | "bought-together";
         /** @description All placements. */
-        Placements: {
+        PlacementList: {
             /** @description The placements by name. */
             placements: {
                 [key: string]: components["schemas"]["PlacementConfig"];
             };
         };
+        /**
+         * @description The type of the lists of a placement.
+         * @enum {string}
+         */
+        PlacementType: "for-you" | "next-items" | "similar" | "buy-again" | "trending" | "new" | "rank" | "bought-together";
         /** @description The predicted value of an event of a user with an item. */
         PredictedInterest: {
             /**
@@ -819,7 +775,7 @@ export interface components {
          *
          *     `detail` never contains personal data, because it may be logged.
          */
-        Problem: components["schemas"]["Members"] & {
+        Problem: components["schemas"]["ProblemMembers"] & {
             /** @description The cause of this problem, and what to do. */
             detail: string;
             /**
@@ -831,6 +787,27 @@ export interface components {
             title: string;
             /** @description The kind of problem, as a path relative to the service. */
             type: string;
+        };
+        /** @description Members in addition to the members of RFC 9457. A member that does not apply is absent. */
+        ProblemMembers: {
+            /** @description The allowed values, in words. */
+            allowed?: string | null;
+            /** @description The position of the error in a filter, from 1. */
+            column?: number | null;
+            /** @description The invalid field or parameter. */
+            field?: string | null;
+            /**
+             * Format: int64
+             * @description The number of the invalid line, from 1.
+             */
+            line?: number | null;
+            /** @description The id of the request. The header `x-request-id` has the same value. */
+            request_id?: string | null;
+            /**
+             * Format: int64
+             * @description The delay before a retry, in whole seconds. The header `Retry-After` has the same value.
+             */
+            retry_after?: number | null;
         };
         /**
          * @description A list of items to rank, and the user or the session for which to rank it.
@@ -877,7 +854,7 @@ export interface components {
             min_offset?: number | null;
             /** @description The placement for which the list is. It selects rules, and its boosts apply. */
             placement?: string | null;
-            user_id?: components["schemas"]["Name"] | null;
+            user_id?: components["schemas"]["Id"] | null;
         };
         /** @description A ranked list. */
         RankedList: {
@@ -912,7 +889,7 @@ export interface components {
         /** @description An item of a ranked list. */
         RankedListItem: {
             combination?: components["schemas"]["ScoreCombination"] | null;
-            explanation?: components["schemas"]["Explained"] | null;
+            explanation?: components["schemas"]["Explanation"] | null;
             interest?: components["schemas"]["PredictedInterest"] | null;
             /**
              * @description Whether the item can be recommended now: whether it is available, published and not expired.
@@ -949,9 +926,9 @@ export interface components {
             offset?: number | null;
             recommendations?: components["schemas"]["Recommendation"] | null;
             /** @description The invalid records, each with its error. */
-            rejected: components["schemas"]["Fault"][];
+            rejected: components["schemas"]["ValidationError"][];
             /** @description Probable mistakes in stored records. */
-            warnings?: components["schemas"]["Fault"][];
+            warnings?: components["schemas"]["ValidationError"][];
             /** @description The number of records that were not stored, because the users have not given their consent. */
             withheld: number;
         };
@@ -965,13 +942,13 @@ export interface components {
              */
             interest_kind?: string | null;
             /** @description The items, best first. */
-            items: components["schemas"]["Recommended"][];
+            items: components["schemas"]["RecommendedItem"][];
             /** @description The placement that the request names. */
             placement?: string | null;
             /** @description The id of the response. The journal records the response under this id. */
             recommendation_id: string;
             /** @description Numbers of ranked candidates that are missing in the list, by reason. */
-            removed: components["schemas"]["Removed"];
+            removed: components["schemas"]["RemovalCounts"];
             /**
              * @description The rules that removed candidates. Present only if the request asks for an explanation and a
              *     rule removed candidates.
@@ -984,9 +961,9 @@ export interface components {
             weights_version: number;
         };
         /** @description One recommended item of a response. */
-        Recommended: {
+        RecommendedItem: {
             details?: components["schemas"]["ItemDescription"] | null;
-            explanation?: components["schemas"]["Explained"] | null;
+            explanation?: components["schemas"]["Explanation"] | null;
             interest?: components["schemas"]["PredictedInterest"] | null;
             /** @description The item's id. */
             item_id: string;
@@ -1003,7 +980,7 @@ export interface components {
          * @description Numbers of ranked candidates that are missing in the response, by reason. A candidate that
          *     violates several rules counts once, under the first of them.
          */
-        Removed: {
+        RemovalCounts: {
             /** @description Omitted because enough items of the same category rank higher. */
             diversity: number;
             /** @description Excluded by the request. On a later page, also dismissed or purchased since the first page. */
@@ -1060,12 +1037,65 @@ export interface components {
              */
             relevance_weight: number;
         };
+        /** @description A session for which to recommend items, and the parameters of the recommendation. */
+        SessionRequest: {
+            /**
+             * @description The context of the request, for the filter and for declared features: at most 8 names of
+             *     `a-z`, `0-9` and `_`, with texts of at most 64 bytes, numbers or booleans.
+             */
+            context?: {
+                [key: string]: components["schemas"]["ContextValue"];
+            } | null;
+            /** @description Add to each item its title, addresses, price, brand, categories and tags. */
+            details?: boolean | null;
+            /**
+             * @description How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
+             *     forever.
+             */
+            dismissed_for?: string | null;
+            /** @description The largest number of items per category. */
+            diversity?: number | null;
+            /** @description Items to exclude. */
+            exclude?: string[] | null;
+            /** @description Exclude the items of the session. */
+            exclude_seen?: boolean | null;
+            /**
+             * @description Explain each item by the evidence of every source for it, and by the event that improved its
+             *     rank the most.
+             */
+            explain?: boolean | null;
+            /** @description A filter expression on attributes. Every recommended item satisfies it. */
+            filter?: string | null;
+            /** @description The items of the session, oldest first. */
+            items: string[];
+            /**
+             * @description The length of the list.
+             * @default 20
+             */
+            limit?: number | null;
+            /**
+             * Format: int64
+             * @description Wait until the model and the sessions include every journal entry before this offset. With
+             *     the `offset` of a receipt, they include the records of that receipt.
+             */
+            min_offset?: number | null;
+            /**
+             * @description The placement for which the list is. It determines the type of the list, and the defaults of
+             *     the other fields. The items of the session are the context items.
+             */
+            placement?: string | null;
+            /**
+             * @description How long an item is hidden after the user has purchased it, such as `1d`. `0s` does not hide
+             *     it.
+             */
+            purchased_for?: string | null;
+        };
         /** @description A shown item. */
-        ShownItem: components["schemas"]["Name"] | components["schemas"]["ShownItemWithRelevance"];
+        ShownItem: components["schemas"]["Id"] | components["schemas"]["ShownItemWithRelevance"];
         /** @description A shown item with the relevance that the site gave to it. */
         ShownItemWithRelevance: {
             /** @description The item's id. */
-            item_id: components["schemas"]["Name"];
+            item_id: components["schemas"]["Id"];
             /**
              * Format: double
              * @description The `combination.model_score` of the item in the response of `POST /v1/rank` with `explain`.
@@ -1080,50 +1110,12 @@ export interface components {
             relevance?: number | null;
         };
         /**
-         * @description A list that the site has shown to a user.
-         * @example {
-         *       "items": [
-         *         "tea",
-         *         "cup"
-         *       ],
-         *       "user_id": "ann"
-         *     }
-         */
-        ShownList: {
-            consent?: components["schemas"]["Consent"] | null;
-            /** @description The shown items, in the order of the list: ids, or objects with the relevance of the item. */
-            items: components["schemas"]["ShownItem"][];
-            /** @description The placement of the list. */
-            placement?: string | null;
-            /** @description The `recommendation_id` of the response that contained the items. Default: a new id. */
-            recommendation_id?: string | null;
-            /** @description The user. */
-            user_id: components["schemas"]["Name"];
-        };
-        /** @description The receipt of a reported list. */
-        ShownListReceipt: {
-            /** @description The number of items that are now stored as shown. */
-            accepted: number;
-            /**
-             * @description The number of items that were already recorded for this user and recommendation, or occur
-             *     twice in the list.
-             */
-            duplicates: number;
-            /**
-             * Format: int64
-             * @description The journal's next offset after the impression; `null` if nothing was stored.
-             */
-            offset?: number | null;
-            /** @description The id of the list, which events can name. */
-            recommendation_id: string;
-            /** @description The number of items that were not stored, because the user has not given consent. */
-            withheld: number;
-        };
-        /**
          * @description The candidate source that generated an item.
          * @enum {string}
          */
         SourceName: "network" | "clusters" | "transitions" | "neighbours" | "trending" | "new" | "session" | "profile";
+        /** @description A timestamp. */
+        Timestamp: string | number;
         /**
          * @description A change of a user.
          * @example {
@@ -1136,7 +1128,7 @@ export interface components {
          *       }
          *     }
          */
-        UserChange: {
+        UserAttributes: {
             /**
              * @description At most 64 attributes by name. A name begins with `a-z`, and has at most 32 characters `a-z`,
              *     `0-9` and `_`. `null` removes the attribute of a name, or all attributes.
@@ -1145,26 +1137,35 @@ export interface components {
                 [key: string]: components["schemas"]["AttributeChange"];
             } | null;
         };
-        /** @description The erased journal entries of a user. */
-        Went: {
+        /**
+         * @description A rejected event or item, or a warning about an accepted one. Receipts list errors in `rejected`
+         *     and warnings in `warnings`.
+         *
+         *     Reasons never contain the id of a user, a session or an event, because they may be logged.
+         */
+        ValidationError: {
+            /** @description Machine-readable code. */
+            code: components["schemas"]["ValidationErrorCode"];
+            /** @description The invalid field; `null` if the error does not concern a single field. */
+            field?: string | null;
             /**
              * Format: int64
-             * @description Events.
+             * @description Position of the record in the request or file, from 0.
              */
-            events: number;
+            index: number;
             /**
              * Format: int64
-             * @description Impressions.
+             * @description Line of the record, from 1. Absent if the format has no lines.
              */
-            impressions: number;
-            /**
-             * Format: int64
-             * @description Merges and changes of consent and attributes.
-             */
-            others: number;
+            line?: number | null;
+            /** @description Human-readable reason. */
+            reason: string;
         };
-        /** Format: int64 */
-        u64: number;
+        /**
+         * @description Machine-readable error codes. There are no other codes.
+         * @enum {string}
+         */
+        ValidationErrorCode: "syntax" | "not_utf8" | "wrong_type" | "missing" | "empty" | "too_long" | "control_character" | "unknown_kind" | "not_finite" | "bad_timestamp" | "too_early" | "too_late" | "too_large" | "too_deep" | "too_many" | "out_of_range" | "unknown_op" | "unknown_consent" | "repeated" | "unknown_field" | "placeholder_id";
     };
     responses: never;
     parameters: never;
@@ -1237,7 +1238,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ShownList"];
+                "application/json": components["schemas"]["ImpressionRequest"];
             };
         };
         responses: {
@@ -1247,7 +1248,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownListReceipt"];
+                    "application/json": components["schemas"]["ImpressionReceipt"];
                 };
             };
             /** @description Any other error. */
@@ -1314,7 +1315,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Described"];
+                    "application/json": components["schemas"]["CatalogItem"];
                 };
             };
             /** @description Any other error. */
@@ -1334,13 +1335,13 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The item. */
-                item: components["schemas"]["Name"];
+                item: components["schemas"]["Id"];
             };
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Attributes"];
+                "application/json": components["schemas"]["ItemAttributes"];
             };
         };
         responses: {
@@ -1370,7 +1371,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The item. */
-                item: components["schemas"]["Name"];
+                item: components["schemas"]["Id"];
             };
             cookie?: never;
         };
@@ -1402,13 +1403,13 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The item. */
-                item: components["schemas"]["Name"];
+                item: components["schemas"]["Id"];
             };
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Attributes"];
+                "application/json": components["schemas"]["ItemAttributes"];
             };
         };
         responses: {
@@ -1462,7 +1463,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Listing"];
+                    "application/json": components["schemas"]["ItemList"];
                 };
             };
             /** @description Any other error. */
@@ -1491,7 +1492,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Placements"];
+                    "application/json": components["schemas"]["PlacementList"];
                 };
             };
             /** @description Any other error. */
@@ -1647,7 +1648,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Inline"];
+                "application/json": components["schemas"]["SessionRequest"];
             };
         };
         responses: {
@@ -1700,7 +1701,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Listing"];
+                    "application/json": components["schemas"]["ItemList"];
                 };
             };
             /** @description Any other error. */
@@ -1720,7 +1721,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The user. */
-                user: components["schemas"]["Name"];
+                user: components["schemas"]["Id"];
             };
             cookie?: never;
         };
@@ -1755,7 +1756,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The user. */
-                user: components["schemas"]["Name"];
+                user: components["schemas"]["Id"];
             };
             cookie?: never;
         };
@@ -1767,7 +1768,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Erased"];
+                    "application/json": components["schemas"]["Erasure"];
                 };
             };
             /** @description Any other error. */
@@ -1787,13 +1788,13 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The user. */
-                user: components["schemas"]["Name"];
+                user: components["schemas"]["Id"];
             };
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["UserChange"];
+                "application/json": components["schemas"]["UserAttributes"];
             };
         };
         responses: {
@@ -1823,13 +1824,13 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The user that remains. */
-                user: components["schemas"]["Name"];
+                user: components["schemas"]["Id"];
             };
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Other"];
+                "application/json": components["schemas"]["MergeRequest"];
             };
         };
         responses: {
@@ -1940,7 +1941,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description The user. An unknown user gets trending items. */
-                user: components["schemas"]["Name"];
+                user: components["schemas"]["Id"];
             };
             cookie?: never;
         };
