@@ -69,7 +69,14 @@ impl ClusterNode {
     pub(crate) fn launch(&self) {
         let mut failure = String::new();
         let daemon = wait_for("a daemon to start", || {
-            self.home.try_launch(&[], &self.settings()).inspect_err(|log| log.clone_into(&mut failure)).ok()
+            let show = |log: &String| {
+                let reason = log.lines().next_back().unwrap_or_default();
+                if reason != failure {
+                    eprintln!("the daemon does not start: {reason}");
+                    reason.clone_into(&mut failure);
+                }
+            };
+            self.home.try_launch(&[], &self.settings()).inspect_err(show).ok()
         });
         *self.daemon.lock().unwrap() = Some(Arc::new(daemon));
     }

@@ -55,7 +55,7 @@ fn faults_of_nodes_and_servers_lose_nothing_and_leave_equal_nodes() {
     let role = |node| if node + 1 == NODE_COUNT { "replica" } else { "learner" };
     // The stream is trimmed below the snapshots, so that a wiped node joins from one of them.
     let daemons = ClusterDaemons::start_each(&servers, |node| {
-        vec![format!("cluster.role={}", role(node)), "cluster.snapshot_every=2000".to_owned()]
+        vec![format!("cluster.role={}", role(node)), "cluster.snapshot_every=20000".to_owned()]
     });
     let shared = SharedLoad::new(&daemons);
     thread::scope(|scope| {
