@@ -110,7 +110,14 @@ impl Export {
 
     fn write_file(&self, file: &Path) -> anyhow::Result<()> {
         let error_context = || format!("cannot write {}", file.display());
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // The file replaces the target of a link, not the link.
+        let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        ensure!(
+            target.is_file() || !target.exists(),
+            "cannot write {}: it exists and is not a regular file; name another file, or `-` for standard output",
+            file.display()
+        );
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut unfinished = NamedTempFile::new_in(folder).with_context(error_context)?;
         if self.output_format() == ExportFormat::Parquet {
             self.write_table(&mut unfinished)?;
@@ -122,7 +129,7 @@ impl Export {
             self.write_lines(&mut BufWriter::new(&mut unfinished))?;
         }
         unfinished.as_file().sync_all().with_context(error_context)?;
-        unfinished.persist(file).with_context(error_context)?;
+        unfinished.persist(&target).with_context(error_context)?;
         Ok(())
     }
 

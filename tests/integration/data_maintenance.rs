@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -305,6 +307,24 @@ fn offline_backup_is_restored_only_into_an_empty_directory() {
     assert_fails(run_on_data_dir(&nowhere, &["restore", "absent"]), &["absent"]);
     assert!(!nowhere.exists());
     assert_fails(run_sequor(&["restore", file.to_str().unwrap()]), &["--data-dir"]);
+}
+
+#[test]
+fn an_export_replaces_only_a_regular_file() {
+    let home = DaemonHome::new();
+    let data = fill_and_stop_daemon(&home);
+    let [socket, target, link] = ["socket", "target", "link"].map(|name| home.dir().join(name));
+    let _listener = UnixListener::bind(&socket).unwrap();
+    for path in [&socket, &data] {
+        let refused = run_on_data_dir(&data, &["export", path.to_str().unwrap()]);
+        assert_fails(refused, &["is not a regular file", "standard output"]);
+    }
+    assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
+    fs::write(&target, "earlier").unwrap();
+    symlink(&target, &link).unwrap();
+    expect_success(run_on_data_dir(&data, &["export", link.to_str().unwrap()]));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&target).unwrap().lines().count(), 405);
 }
 
 #[test]

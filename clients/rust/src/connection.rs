@@ -120,13 +120,16 @@ impl Connection {
     /// request.
     ///
     /// # Errors
-    /// [`SequorError::InvalidArgument`] if the address is not a valid `http://` or `https://` URL,
-    /// or if the key has characters that a header cannot have.
+    /// [`SequorError::InvalidArgument`] if the address is not a valid `http://` or `https://` URL, has
+    /// a user name, a password, a query or a fragment, or if the key has characters that a header
+    /// cannot have.
     pub fn new(base_url: &str, options: &ConnectionOptions) -> Result<Self, SequorError> {
+        if base_url.contains('@') {
+            // The address is not repeated, because it contains a password.
+            return Err(SequorError::invalid("the address has a user name or a password; give an API key instead"));
+        }
         let address = base_url.parse::<Uri>().ok();
-        let is_http = |address: &&Uri| matches!(address.scheme_str(), Some("http" | "https"));
-        let host = address.as_ref().filter(is_http).and_then(Uri::host).filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| {
+        let host = address.as_ref().filter(|_| !base_url.contains('#')).and_then(server_host).ok_or_else(|| {
             SequorError::invalid(format!(
                 "the address is `{base_url}`; it must be http://HOST:PORT or https://HOST:PORT"
             ))
@@ -207,6 +210,17 @@ impl Connection {
         let path = request.uri().path().to_owned();
         Ok(HttpResponse { response: self.agent.run(request)?, path })
     }
+}
+
+/// The host of the address of a server. `None` if the address has another scheme, an invalid port or
+/// a query. (The parser accepts any text as a port, and the HTTP client would use the usual port
+/// instead.)
+fn server_host(address: &Uri) -> Option<&str> {
+    let is_http = matches!(address.scheme_str(), Some("http" | "https"));
+    let host = address.host().filter(|host| is_http && !host.is_empty() && address.query().is_none())?;
+    let port = address.authority()?.as_str().strip_prefix(host)?;
+    let is_valid = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_valid)).then_some(host)
 }
 
 /// Whether a host of a URL is certainly the machine of this program.

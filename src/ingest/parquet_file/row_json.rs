@@ -121,8 +121,22 @@ fn is_list_element(repeated: &Type) -> bool {
         && (repeated.get_fields().len() > 1 || repeated.name() == "array" || repeated.name().ends_with("_tuple"))
 }
 
-/// Appends a row as a JSON object on one line. Empty fields are left out.
-pub(super) fn write_row(line: &mut Vec<u8>, row: &Row, shape: &FieldShape) -> io::Result<()> {
+/// Appends a row of the file as a line with a JSON object. Empty fields are left out, except an empty
+/// `timestamp`: it is an error, because without the field the event would happen now.
+pub(super) fn write_line(line: &mut Vec<u8>, row: &Row, shape: &FieldShape) -> io::Result<()> {
+    write_row(line, row, shape)?;
+    if row.get_column_iter().any(|(name, field)| name == "timestamp" && is_absent(field)) {
+        line.pop();
+        let separator: &[u8] = if line.ends_with(b"{") { b"" } else { b"," };
+        line.extend_from_slice(separator);
+        line.extend_from_slice(br#""timestamp":""}"#);
+    }
+    line.push(b'\n');
+    Ok(())
+}
+
+/// Appends a row or a group as a JSON object. Empty fields are left out.
+fn write_row(line: &mut Vec<u8>, row: &Row, shape: &FieldShape) -> io::Result<()> {
     let shapes = if let FieldShape::Group(shapes) = shape { shapes.as_slice() } else { &[] };
     line.push(b'{');
     let mut separator: &[u8] = b"";

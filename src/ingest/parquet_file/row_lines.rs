@@ -1,7 +1,7 @@
 //! The rows of a Parquet file as a stream of JSON lines.
 
 use super::pages::{BoundedRowGroup, TableFile, unsupported_compression};
-use super::row_json::{FieldShape, write_row};
+use super::row_json::{FieldShape, write_line};
 use super::{MAX_COLUMNS, MAX_FOOTER_BYTES};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
@@ -46,7 +46,8 @@ impl ParquetColumns {
     }
 }
 
-/// Reads a file row by row. Each row is a line with a JSON object, without empty fields.
+/// Reads a file row by row. Each row is a line with a JSON object, without empty fields. An empty
+/// `timestamp` is an empty text.
 pub(in crate::ingest) struct ParquetLines {
     file: Arc<TableFile>,
     metadata: ParquetMetaData,
@@ -119,8 +120,7 @@ impl ParquetLines {
             invalid(format!("row group {} of {}: {reason}", self.next_group, self.metadata.num_row_groups()))
         })?;
         if let Some(row) = row {
-            write_row(&mut self.line, &row, &self.shape)?;
-            self.line.push(b'\n');
+            write_line(&mut self.line, &row, &self.shape)?;
             self.rows_read.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())

@@ -102,6 +102,17 @@ fn times_without_a_zone_are_rejected_by_row() {
 }
 
 #[test]
+fn an_event_with_an_absent_time_is_rejected() {
+    let rows = read_rows(&sample("absent_time.parquet")).unwrap();
+    assert_eq!(rows[1], r#"{"user_id":"a","type":"view","item_id":"y","timestamp":""}"#);
+    let rules = ValidationRules::default();
+    let reader =
+        EventFileReader::open_with_mapping(&sample("absent_time.parquet"), utc_mapping(), &rules, NOW).unwrap();
+    let results: Vec<_> = reader.map(|event| event.unwrap().is_ok()).collect();
+    assert_eq!(results, [true, false]);
+}
+
+#[test]
 fn a_missing_column_is_named_with_the_columns_of_the_file() {
     let rules = ValidationRules::default();
     let mapping = utc_mapping().with_column(EventField::Item, "sku".to_owned());

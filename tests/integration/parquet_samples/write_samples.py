@@ -106,6 +106,9 @@ def write_types():
     pyarrow.parquet.write_table(pyarrow.table(legacy), HERE / "legacy.parquet", compression="gzip", version="1.0",
         use_deprecated_int96_timestamps=True, use_compliant_nested_type=False, store_schema=False)
     pyarrow.parquet.write_table(pyarrow.table({"user": ["a"]}), HERE / "lz4.parquet", compression="lz4")
+    absent = {"user_id": ["a", "a"], "type": ["view", "view"], "item_id": ["x", "y"],
+        "timestamp": pyarrow.array([moment, None], pyarrow.timestamp("ms", "UTC"))}
+    pyarrow.parquet.write_table(pyarrow.table(absent), HERE / "absent_time.parquet")
 
 
 def write_events():

@@ -7,12 +7,21 @@ use std::{iter, thread};
 
 #[test]
 fn an_address_must_be_a_url_with_a_host() {
-    for address in ["localhost:8080", "ftp://example.com", "http://", "http://a b", ""] {
+    let ports = ["http://a:", "http://a:x", "http://a:0", "http://a:99999", "http://a:-1", "http://[::1]:x"];
+    let others = ["localhost:8080", "ftp://example.com", "http://", "http://a b", "", "http://a?x=1", "http://a/#f"];
+    for address in ports.into_iter().chain(others) {
         let error = Connection::new(address, &ConnectionOptions::default()).unwrap_err().to_string();
         assert_eq!(error, format!("the address is `{address}`; it must be http://HOST:PORT or https://HOST:PORT"));
     }
     let connection = Connection::new("http://localhost:8080/shop/", &ConnectionOptions::default()).unwrap();
     assert_eq!(connection.base_url(), "http://localhost:8080/shop");
+    for address in ["http://[::1]:65535", "https://a", "http://a:1/"] {
+        Connection::new(address, &ConnectionOptions::default()).unwrap();
+    }
+    for address in ["http://ann:secret@a", "http://secret@a:80"] {
+        let error = Connection::new(address, &ConnectionOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("API key") && !error.contains("secret"), "{error}");
+    }
 }
 
 #[test]
