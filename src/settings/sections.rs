@@ -173,7 +173,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// The name used in log filters.
+    /// The name in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
