@@ -316,16 +316,18 @@ fn encode_path_segment(name: &str) -> String {
 
 impl AdminCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let admin = AdminClient::new(&self.url, &self.auth)?;
+        let reader = || AdminClient::new(&self.url, &self.auth);
+        // Some changes are answered after long work, such as a compaction.
+        let writer = || AdminClient::for_long_work(&self.url, &self.auth);
         let mut response = match self.request.to_call() {
-            AdminCall::Get(path) => admin.get(&path)?,
+            AdminCall::Get(path) => reader()?.get(&path)?,
             AdminCall::GetText(path) => {
-                std::io::copy(&mut admin.get(&path)?.into_reader(), &mut stdout())?;
+                std::io::copy(&mut reader()?.get(&path)?.into_reader(), &mut stdout())?;
                 return Ok(());
             }
-            AdminCall::Post(path, body) => admin.post(&path, &body)?,
-            AdminCall::Put(path, body) => admin.put(&path, &body)?,
-            AdminCall::Delete(path) => admin.delete(&path)?,
+            AdminCall::Post(path, body) => writer()?.post(&path, &body)?,
+            AdminCall::Put(path, body) => writer()?.put(&path, &body)?,
+            AdminCall::Delete(path) => writer()?.delete(&path)?,
         };
         let response: Value = response.json()?;
         writeln!(stdout(), "{}", serde_json::to_string_pretty(&response)?)?;

@@ -51,7 +51,7 @@ impl Backup {
 
     fn back_up_daemon(&self, url: &str) -> anyhow::Result<BackupSummary> {
         let target = std::path::absolute(&self.target)?;
-        Ok(AdminClient::new(url, &self.auth)?.post("/admin/backup", &json!({ "target": target }))?.json()?)
+        Ok(AdminClient::for_long_work(url, &self.auth)?.post("/admin/backup", &json!({ "target": target }))?.json()?)
     }
 
     fn back_up_data_dir(&self) -> anyhow::Result<BackupSummary> {

@@ -71,8 +71,7 @@ struct UserLine {
 pub(super) fn users_of_daemon(admin: &AdminClient) -> anyhow::Result<BTreeSet<String>> {
     let mut users = BTreeSet::new();
     for only in ["event", "merge"] {
-        let body = admin.get(&format!("/admin/journal?only={only}"))?;
-        let mut lines = BufReader::new(body.into_reader());
+        let mut lines = BufReader::new(admin.get_lines(&format!("/admin/journal?only={only}"))?);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon aborted the export of its journal")? > 0 {
             let UserLine { user_id, from } =

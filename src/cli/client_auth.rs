@@ -7,7 +7,6 @@ use rustls::{ClientConfig, RootCertStore};
 use sequor_client::{Connection, ConnectionOptions, TrustedCertificates};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Flags of every command that connects to a daemon.
 #[derive(Debug, Clone, Default, Args)]
@@ -36,20 +35,10 @@ impl ClientAuth {
         Ok(Some(trusted.with_context(|| format!("cannot use --ca {}", file.display()))?))
     }
 
-    /// Connections to the daemon at `url`, with time limits for a connection and for a whole
-    /// request.
-    pub(super) fn connect(
-        &self,
-        url: &str,
-        connect_timeout: Duration,
-        timeout: Option<Duration>,
-    ) -> anyhow::Result<Connection> {
-        let options = ConnectionOptions {
-            key: self.key.clone(),
-            trusted: self.trusted_certificates()?,
-            connect_timeout: Some(connect_timeout),
-            timeout,
-        };
+    /// Connections to the daemon at `url`, with the key and the certificates of the flags and the
+    /// time limits of `limits`.
+    pub(super) fn connect(&self, url: &str, limits: ConnectionOptions) -> anyhow::Result<Connection> {
+        let options = ConnectionOptions { key: self.key.clone(), trusted: self.trusted_certificates()?, ..limits };
         Ok(Connection::new(url, &options)?)
     }
 

@@ -81,7 +81,7 @@ impl SnapshotFlags {
         let settings = layers.validated_settings()?;
         let config = cluster_member::connection_config(settings)?;
         let file = WorkFile::new(self.work_dir.as_deref(), settings)?;
-        let admin = AdminClient::new(&self.url, &self.auth)?;
+        let admin = AdminClient::for_long_work(&self.url, &self.auth)?;
         let NodeOfCluster { cluster, node, removed_through } = admin.get("/admin/cluster")?.json()?;
         ensure!(
             cluster == config.cluster,

@@ -33,7 +33,9 @@ pub(super) struct Compact {
 impl Compact {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let CompactionSummary { bytes_before, bytes_after } = match &self.url {
-            Some(url) => AdminClient::new(url, &self.auth)?.post("/admin/store/compact", &json!({}))?.json()?,
+            Some(url) => {
+                AdminClient::for_long_work(url, &self.auth)?.post("/admin/store/compact", &json!({}))?.json()?
+            }
             None => self.compact_data_dir()?,
         };
         println!("bytes before   {bytes_before:>15}");

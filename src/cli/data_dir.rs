@@ -1,8 +1,9 @@
 //! Helpers for commands that open a data directory or call the admin endpoint of a daemon.
 
-use anyhow::{Context, anyhow};
-use sequor_client::{Connection, HttpRequest, HttpResponse, Method};
+use anyhow::{Context, anyhow, ensure};
+use sequor_client::{Connection, ConnectionOptions, HttpRequest, HttpResponse, Method};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,20 +118,47 @@ pub(super) fn log_panics_at_debug_level() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 
+/// Time limit for a connection to an admin endpoint.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for the wait until a response of an admin endpoint begins.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Client of the admin endpoint of a daemon. It sends each request once.
 pub(super) struct AdminClient {
     connection: Connection,
 }
 
 impl AdminClient {
+    /// A client of the admin endpoint at `url`. A response must begin within a minute, but can be
+    /// of any length.
     pub(super) fn new(url: &str, auth: &ClientAuth) -> anyhow::Result<Self> {
-        // There is no time limit for the whole request, because its duration grows with the data.
-        Ok(Self { connection: auth.connect(url, Duration::from_secs(10), None)? })
+        Self::with_limits(url, auth, CONNECT_TIMEOUT, Some(RESPONSE_TIMEOUT), None)
+    }
+
+    /// A client for requests that the daemon answers after work of any duration, such as a backup.
+    pub(super) fn for_long_work(url: &str, auth: &ClientAuth) -> anyhow::Result<Self> {
+        Self::with_limits(url, auth, CONNECT_TIMEOUT, None, None)
     }
 
     /// A client with a time limit for whole requests.
     pub(super) fn with_timeout(url: &str, auth: &ClientAuth, timeout: Duration) -> anyhow::Result<Self> {
-        Ok(Self { connection: auth.connect(url, timeout, Some(timeout))? })
+        Self::with_limits(url, auth, timeout, None, Some(timeout))
+    }
+
+    fn with_limits(
+        url: &str,
+        auth: &ClientAuth,
+        connect_timeout: Duration,
+        response_timeout: Option<Duration>,
+        timeout: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let limits = ConnectionOptions {
+            connect_timeout: Some(connect_timeout),
+            response_timeout,
+            timeout,
+            ..ConnectionOptions::default()
+        };
+        Ok(Self { connection: auth.connect(url, limits)? })
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<HttpResponse> {
@@ -149,6 +177,19 @@ impl AdminClient {
         self.send(&HttpRequest::get(path))
     }
 
+    /// Reads lines of JSON, of any number.
+    pub(super) fn get_lines(&self, path: &str) -> anyhow::Result<impl Read + Send + 'static> {
+        let response = self.get(path)?;
+        let content_type = response.header("content-type").unwrap_or_default();
+        ensure!(content_type.starts_with("application/x-ndjson"), self.unexpected_response());
+        Ok(response.into_reader())
+    }
+
+    /// The message that another server has answered.
+    pub(super) fn unexpected_response(&self) -> String {
+        format!("{} is not the admin endpoint of a Sequor daemon; check the URL", self.connection.base_url())
+    }
+
     /// Returns a successful response. Any other response becomes an error with the detail of the
     /// problem.
     fn send(&self, request: &HttpRequest<'_>) -> anyhow::Result<HttpResponse> {
@@ -159,6 +200,9 @@ impl AdminClient {
             .with_context(|| format!("{url} does not answer; check that this is the URL of an admin endpoint"))?;
         let status = response.status();
         if status.is_success() {
+            let is_page =
+                response.header("content-type").is_some_and(|content_type| content_type.starts_with("text/html"));
+            ensure!(!is_page, self.unexpected_response());
             return Ok(response);
         }
         let detail = match response.bytes() {

@@ -35,7 +35,7 @@ impl ListErasures {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         if let Some(url) = &self.url {
-            let mut lines = AdminClient::new(url, &self.auth)?.get("/admin/erasures")?.into_reader();
+            let mut lines = AdminClient::new(url, &self.auth)?.get_lines("/admin/erasures")?;
             std::io::copy(&mut lines, &mut out)?;
         } else {
             let layers = data_dir::load_settings(&self.flags)?;

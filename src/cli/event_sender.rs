@@ -3,8 +3,8 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use sequor_client::{
-    Connection, ConnectionError, HttpRequest, HttpResponse, Method, Receipt, Rejection, RetryPolicy, StatusCode,
-    random_fraction,
+    Connection, ConnectionError, ConnectionOptions, HttpRequest, HttpResponse, Method, Receipt, Rejection, RetryPolicy,
+    StatusCode, random_fraction,
 };
 use serde::Deserialize;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,8 +22,10 @@ const BACKOFF: RetryPolicy = RetryPolicy {
     max_delay: Duration::from_secs(5),
     max_retry_after: Duration::MAX,
 };
-/// Time limit for a connection, and for a request with its response.
+/// Time limits for a request with its response: the usual one, and the least one if
+/// `--give-up-after` is short.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+const SHORTEST_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// If the learner is this many entries behind, the daemon lets the sender wait. The number is low
 /// enough that the daemon does not reduce training.
 const MAX_LEARNER_LAG: u64 = 1024;
@@ -46,6 +48,13 @@ impl RetryFlags {
     /// Whether a failure of this length ends the command.
     pub(super) fn is_exceeded_by(self, failing_for: Duration) -> bool {
         self.give_up_after.get().is_some_and(|limit| failing_for >= limit)
+    }
+
+    /// Time limit for a request with its response. A daemon that accepts connections and never
+    /// answers must not delay the end.
+    fn response_timeout(self) -> Duration {
+        let limit = self.give_up_after.get().unwrap_or(RESPONSE_TIMEOUT);
+        limit.clamp(SHORTEST_RESPONSE_TIMEOUT, RESPONSE_TIMEOUT)
     }
 }
 
@@ -94,7 +103,9 @@ impl IngestInfo {
 impl EventSender {
     /// A sender for the API at `url`.
     pub(super) fn new(url: &str, auth: &ClientAuth, retry: RetryFlags) -> anyhow::Result<Self> {
-        let connection = auth.connect(url, RESPONSE_TIMEOUT, Some(RESPONSE_TIMEOUT))?;
+        let timeout = Some(retry.response_timeout());
+        let limits = ConnectionOptions { connect_timeout: timeout, timeout, ..ConnectionOptions::default() };
+        let connection = auth.connect(url, limits)?;
         Ok(Self { connection, url: url.to_owned(), give_up_after: retry.give_up_after })
     }
 
@@ -162,6 +173,7 @@ impl EventSender {
         let mut silent_since = None;
         loop {
             let mut retry_after = None;
+            let sent_at = Instant::now();
             let message = match self.send_once(request) {
                 Ok((response, body)) => {
                     let status = response.status();
@@ -186,7 +198,7 @@ impl EventSender {
                     // A short overload needs no message.
                     (failures >= 3).then(|| format!("{} is unavailable ({status}); retrying", self.url))
                 }
-                Err(error) => Some(self.check_retry_limit(error, silent_since.get_or_insert_with(Instant::now))?),
+                Err(error) => Some(self.check_retry_limit(error, *silent_since.get_or_insert(sent_at))?),
             };
             if let Some(message) = message
                 && last_reminder.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL)
@@ -209,7 +221,7 @@ impl EventSender {
 
     /// Returns the message to print before the next retry. Returns the error if a retry cannot
     /// help, or if the daemon has not answered for too long.
-    fn check_retry_limit(&self, error: ConnectionError, silent_since: &Instant) -> anyhow::Result<String> {
+    fn check_retry_limit(&self, error: ConnectionError, silent_since: Instant) -> anyhow::Result<String> {
         let is_permanent = is_permanent(&error);
         let error = anyhow::Error::new(error).context(format!("{} does not answer", self.url));
         let limit = self.give_up_after;
@@ -221,5 +233,18 @@ impl EventSender {
             Some(_) => Ok(format!("{}; retrying for {limit} (--give-up-after)", describe_error(&error))),
             None => Ok(format!("{}; retrying", describe_error(&error))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_takes_no_longer_than_the_retries() {
+        let timeout = |give_up_after: &str| {
+            RetryFlags { give_up_after: give_up_after.parse().unwrap() }.response_timeout().as_millis()
+        };
+        assert_eq!(["3s", "5m", "off", "0s", "20ms"].map(timeout), [3000, 30_000, 30_000, 1000, 1000]);
     }
 }

@@ -6,7 +6,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 use super::client_auth::ClientAuth;
 use super::data_dir::{self, AdminClient};
@@ -118,7 +117,13 @@ impl Export {
             file.display()
         );
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut unfinished = NamedTempFile::new_in(folder).with_context(error_context)?;
+        // The name says what is left behind by a killed command.
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let mut unfinished = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".unfinished")
+            .tempfile_in(folder)
+            .with_context(error_context)?;
         if self.output_format() == ExportFormat::Parquet {
             self.write_table(&mut unfinished)?;
         } else if file.extension().is_some_and(|extension| extension == "gz") {
@@ -160,8 +165,8 @@ impl Export {
     fn export_from_daemon(&self, url: &str, write_line: &mut LineSink<'_>) -> anyhow::Result<()> {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
         let only = self.exported_kind().map_or_else(String::new, |only| format!("&only={only}"));
-        let body = AdminClient::new(url, &self.auth)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
-        let mut lines = BufReader::new(body.into_reader());
+        let path = format!("/admin/journal?from={}{to}{only}", self.from);
+        let mut lines = BufReader::new(AdminClient::new(url, &self.auth)?.get_lines(&path)?);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon aborted the export; see its log")? > 0 {
             write_line(&line)?;

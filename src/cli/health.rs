@@ -1,6 +1,8 @@
 //! `sequor health`: reports whether a daemon is ready, as an exit code.
 
+use anyhow::ensure;
 use clap::Args;
+use serde::Deserialize;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
@@ -31,14 +33,23 @@ pub(super) struct Health {
     timeout: u64,
 }
 
+/// The answer of a probe that succeeds.
+#[derive(Debug, Deserialize)]
+struct ProbeAnswer {
+    status: String,
+}
+
 impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (path, state) = match (self.alive, self.journal) {
-            (true, _) => ("/healthz", "alive"),
-            (_, true) => ("/healthz/journal", "free of known journal damage"),
-            _ => ("/readyz", "ready"),
+        let (path, status, state) = match (self.alive, self.journal) {
+            (true, _) => ("/healthz", "alive", "alive"),
+            (_, true) => ("/healthz/journal", "intact", "free of known journal damage"),
+            _ => ("/readyz", "ready", "ready"),
         };
-        AdminClient::with_timeout(&self.url, &self.auth, Duration::from_secs(self.timeout))?.get(path)?;
+        let admin = AdminClient::with_timeout(&self.url, &self.auth, Duration::from_secs(self.timeout))?;
+        // Another server at this address can answer 200, too.
+        let answer = admin.get(path)?.json::<ProbeAnswer>();
+        ensure!(answer.is_ok_and(|answer| answer.status == status), admin.unexpected_response());
         println!("{} is {state}", self.url);
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::timestamp::TimeFormat;
 use super::validation::{RawEvent, missing_field_error, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::Attributes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -243,7 +243,7 @@ impl ColumnMapping {
             match lookup_path(object, self.mapped_name(field).unwrap_or(field.json_name())) {
                 None | Some(Value::Null) => Ok(None),
                 Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
-                Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
+                Some(Value::Number(number)) => Ok(Some(Cow::Owned(number_text(number)))),
                 Some(_) => Err(ValidationError::new(
                     field.json_name(),
                     ValidationErrorCode::WrongType,
@@ -254,6 +254,16 @@ impl ColumnMapping {
         let properties = object.get("properties").filter(|properties| properties.is_object());
         Ok(RawEvent { properties: properties.map(|properties| Cow::Owned(properties.to_string())), ..event })
     }
+}
+
+/// The text of a number. A whole number has no fraction, because data frames store integers as
+/// floats if some are absent.
+fn number_text(number: &Number) -> String {
+    let mut text = number.to_string();
+    if text.ends_with(".0") {
+        text.truncate(text.len() - 2);
+    }
+    text
 }
 
 /// The member with this name, or at this path of names separated by dots.
@@ -313,6 +323,12 @@ mod tests {
             (Some("v"), Some("cart"), Some(r#"{"a":1}"#))
         );
         let mapping = mapping.with_column(EventField::User, "visitor".to_owned());
+        let object = serde_json::from_str(r#"{"visitor":7.0,"item_id":2.5,"ts":12.0,"type":"view"}"#).unwrap();
+        let raw = mapping.raw_event_from_object(&object).unwrap();
+        assert_eq!(
+            (raw.user_id.as_deref(), raw.item_id.as_deref(), raw.timestamp),
+            (Some("7"), Some("2.5"), Some(12_000))
+        );
         let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
         assert_eq!(mapping.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));
     }

@@ -91,3 +91,4 @@ mod tidy;
 mod time_units;
 mod train;
 mod user_merge;
+mod wrong_server;

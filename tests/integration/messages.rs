@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::daemon::{DaemonHome, create_certificate, report_skipped, run_sequor, sequor_command, view_event, wait_for};
 
-fn stderr_text(output: &Output) -> String {
+pub(crate) fn stderr_text(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

@@ -48,7 +48,8 @@ impl SequorClient {
     /// invalid.
     pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, SequorError> {
         let ClientOptions { key, trusted, timeout, retry, buffer, environment } = options;
-        let connection_options = ConnectionOptions { key, trusted, connect_timeout: None, timeout: Some(timeout) };
+        let connection_options =
+            ConnectionOptions { key, trusted, timeout: Some(timeout), ..ConnectionOptions::default() };
         let connection = Connection::new(base_url, &connection_options)?;
         let caller = Caller { connection, retry, environment };
         let sender = caller.clone();

@@ -61,6 +61,8 @@ pub struct ConnectionOptions {
     pub trusted: Option<TrustedCertificates>,
     /// Time limit for a new connection, including TLS.
     pub connect_timeout: Option<Duration>,
+    /// Time limit for the wait until a response begins.
+    pub response_timeout: Option<Duration>,
     /// Time limit for a request and its whole response.
     pub timeout: Option<Duration>,
 }
@@ -71,6 +73,7 @@ impl fmt::Debug for ConnectionOptions {
         formatter
             .debug_struct("ConnectionOptions")
             .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -145,6 +148,7 @@ impl Connection {
             .proxy(proxy)
             .user_agent(concat!("sequor-rust/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(options.connect_timeout)
+            .timeout_recv_response(options.response_timeout)
             .timeout_global(options.timeout)
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
@@ -342,6 +346,13 @@ impl fmt::Display for ConnectionError {
         match &self.0 {
             Reason::Http(ureq::Error::Io(error)) => error.fmt(formatter),
             Reason::Http(ureq::Error::Rustls(error)) => error.fmt(formatter),
+            Reason::Http(ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect)) => {
+                formatter.write_str("no connection within the time limit")
+            }
+            Reason::Http(ureq::Error::Timeout(_)) => formatter.write_str("no response within the time limit"),
+            Reason::Http(ureq::Error::Protocol(error)) => {
+                write!(formatter, "the response is not HTTP ({error}); a server with TLS has an address with https://")
+            }
             Reason::Http(error) => error.fmt(formatter),
             Reason::StreamEnded => formatter.write_str("the stream ended"),
         }

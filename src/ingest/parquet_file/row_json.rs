@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use crate::ingest::export::RoundTripFloat;
 
-/// The columns whose integers are written as texts, because ids are texts.
+/// The columns whose whole numbers are written as texts, because ids are texts.
 const ID_COLUMNS: [&str; 4] = ["event_id", "user_id", "session_id", "item_id"];
 
 /// The columns whose texts are written as the JSON that they hold.
@@ -22,7 +22,8 @@ const JSON_COLUMNS: [&str; 4] = ["properties", "context", "attributes", "vectors
 pub(super) enum FieldShape {
     /// By the type of the value.
     Plain,
-    /// An integer becomes a text.
+    /// A whole number becomes a text. Data frames store integers as floats if some are absent, and
+    /// databases as decimals.
     Id,
     /// A text that holds JSON becomes this JSON.
     Json,
@@ -186,9 +187,15 @@ fn write_field(line: &mut Vec<u8>, field: &Field, shape: &FieldShape) -> io::Res
             write_integer(line, (*value).into(), if is_timestamp { shape } else { &legacy })?;
         }
         Field::Float16(value) => write_float(line, value.to_f32().into(), value.to_f32())?,
+        Field::Double(value) if *shape == FieldShape::Id && is_whole(*value) => {
+            write_integer(line, *value as i128, shape)?;
+        }
+        Field::Float(value) if *shape == FieldShape::Id && is_whole((*value).into()) => {
+            write_integer(line, *value as i128, shape)?;
+        }
         Field::Float(value) => write_float(line, (*value).into(), RoundTripFloat::new(*value))?,
         Field::Double(value) => write_float(line, *value, value)?,
-        Field::Decimal(_) => line.extend_from_slice(field.to_string().trim_end_matches('.').as_bytes()),
+        Field::Decimal(_) => write_decimal(line, &field.to_string(), shape)?,
         Field::Str(text) => write_text(line, text, shape)?,
         Field::Bytes(bytes) => write_bytes(line, bytes.data(), shape)?,
         Field::Date(days) => {
@@ -243,6 +250,21 @@ fn write_integer(line: &mut Vec<u8>, value: i128, shape: &FieldShape) -> io::Res
         }
         FieldShape::TimeOfDay => write_time_of_day(line, value),
         _ => write!(line, "{value}"),
+    }
+}
+
+/// Whether a float is an integer that it represents exactly.
+fn is_whole(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
+}
+
+/// Writes a decimal, which is given as text, such as `5.` or `-12.30`.
+fn write_decimal(line: &mut Vec<u8>, text: &str, shape: &FieldShape) -> io::Result<()> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if *shape == FieldShape::Id && fraction.bytes().all(|digit| digit == b'0') {
+        write!(line, "\"{whole}\"")
+    } else {
+        line.write_all(text.trim_end_matches('.').as_bytes())
     }
 }
 

@@ -113,6 +113,20 @@ fn an_event_with_an_absent_time_is_rejected() {
 }
 
 #[test]
+fn ids_can_be_whole_decimals_and_floats() {
+    // Data frames store integers as floats if some are absent, and databases as decimals.
+    let rows = read_rows(&sample("number_ids.parquet")).unwrap();
+    assert_eq!(
+        rows,
+        [
+            r#"{"user_id":"12","session_id":"3","item_id":"42"}"#,
+            r#"{"user_id":"1180591620717411303424","session_id":3.25,"item_id":2.5}"#,
+            r#"{"user_id":"7"}"#,
+        ]
+    );
+}
+
+#[test]
 fn a_missing_column_is_named_with_the_columns_of_the_file() {
     let rules = ValidationRules::default();
     let mapping = utc_mapping().with_column(EventField::Item, "sku".to_owned());

@@ -106,6 +106,10 @@ def write_types():
     pyarrow.parquet.write_table(pyarrow.table(legacy), HERE / "legacy.parquet", compression="gzip", version="1.0",
         use_deprecated_int96_timestamps=True, use_compliant_nested_type=False, store_schema=False)
     pyarrow.parquet.write_table(pyarrow.table({"user": ["a"]}), HERE / "lz4.parquet", compression="lz4")
+    ids = {"user_id": pyarrow.array([decimal.Decimal(12), decimal.Decimal(2**70), decimal.Decimal(7)], pyarrow.decimal128(38, 0)),
+        "session_id": pyarrow.array([decimal.Decimal("3.00"), decimal.Decimal("3.25"), None], pyarrow.decimal128(9, 2)),
+        "item_id": pyarrow.array([42.0, 2.5, None], pyarrow.float64())}
+    pyarrow.parquet.write_table(pyarrow.table(ids), HERE / "number_ids.parquet")
     absent = {"user_id": ["a", "a"], "type": ["view", "view"], "item_id": ["x", "y"],
         "timestamp": pyarrow.array([moment, None], pyarrow.timestamp("ms", "UTC"))}
     pyarrow.parquet.write_table(pyarrow.table(absent), HERE / "absent_time.parquet")

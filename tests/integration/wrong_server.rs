@@ -1,0 +1,95 @@
+//! Commands whose address is that of another server, or of a daemon that hangs.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use crate::daemon::{DaemonHome, run_sequor};
+use crate::messages::stderr_text;
+
+/// Starts a server that passes each connection to `answer` on a thread. Returns its address. The
+/// server runs until the tests end.
+fn start_server(answer: fn(TcpStream)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let connection = connection.unwrap();
+            thread::spawn(move || answer(connection));
+        }
+    });
+    address
+}
+
+/// Reads the request of a command, which arrives as one piece.
+fn read_request(connection: &mut TcpStream) {
+    assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+}
+
+/// Reads a request and answers 200, like a web server that has a page for every path.
+fn answer_with_a_page(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let page = "<html>Welcome</html>";
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", page.len());
+    connection.write_all(format!("{head}{page}").as_bytes()).unwrap();
+}
+
+/// Reads requests and never answers.
+fn never_answer(mut connection: TcpStream) {
+    let mut request = [0; 4096];
+    while connection.read(&mut request).is_ok_and(|bytes| bytes > 0) {}
+}
+
+/// Answers a request like a server with TLS: with an alert.
+fn answer_with_a_tls_alert(mut connection: TcpStream) {
+    read_request(&mut connection);
+    connection.write_all(&[21, 3, 3, 0, 2, 2, 10]).unwrap();
+}
+
+#[test]
+fn another_server_is_not_taken_for_a_daemon() {
+    let url = start_server(answer_with_a_page);
+    let home = DaemonHome::new();
+    let file = home.dir().join("export.ndjson");
+    let file = file.to_str().unwrap();
+    for command in [
+        &["health"][..],
+        &["health", "--alive"],
+        &["health", "--journal"],
+        &["erasures"],
+        &["export"],
+        &["export", file],
+        &["cluster", "status"],
+        &["admin", "status"],
+    ] {
+        let output = run_sequor(&[command, &["--url", &url]].concat());
+        let said = stderr_text(&output);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{command:?}: {said}");
+        assert!(said.contains("is not the admin endpoint of a Sequor daemon"), "{command:?}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(home.dir()).unwrap().count(), 0, "an export leaves no file behind");
+}
+
+#[test]
+fn a_server_that_never_answers_ends_the_command() {
+    let url = start_server(never_answer);
+    let home = DaemonHome::new();
+    let file = home.dir().join("events.ndjson");
+    std::fs::write(&file, r#"{"user_id":"ann","type":"view","item_id":"tea","timestamp":1700000000000}"#).unwrap();
+    let import = ["import", file.to_str().unwrap(), "--give-up-after", "1s", "--url", &url];
+    for command in [&import[..], &["health", "--timeout", "1", "--url", &url]] {
+        let output = run_sequor(command);
+        let said = stderr_text(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.trim_end().ends_with("no response within the time limit"), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn a_server_with_tls_needs_another_address() {
+    let url = start_server(answer_with_a_tls_alert);
+    let output = run_sequor(&["health", "--url", &url]);
+    let said = stderr_text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("a server with TLS has an address with https://"), "{said}");
+}
