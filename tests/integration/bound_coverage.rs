@@ -183,7 +183,7 @@ fn every_bound_has_a_test_that_tries_to_exceed_it() {
     assert!(missing.is_empty(), "neither in BOUNDS nor in NOT_BOUNDS: {missing:?}");
     let unknown: Vec<_> = unique.difference(&settings).collect();
     assert!(unknown.is_empty(), "not in ops/sequor.toml: {unknown:?}");
-    let sources = ["src", "tests"].map(read_sources).concat();
+    let sources = ["crates", "src", "tests"].map(read_sources).concat();
     for (setting, tests) in BOUNDS {
         assert!(!tests.is_empty(), "{setting} has no test");
         for test in *tests {

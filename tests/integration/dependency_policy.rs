@@ -92,7 +92,7 @@ fn every_dependency_has_an_allowed_source_licence_and_version() {
         assert!(!banned.iter().any(|banned| banned == name), "{name} is banned");
         let source = package["source"].as_str();
         assert!(
-            matches!(name, "sequor" | "sequor-client")
+            matches!(name, "sequor" | "sequor-client" | "sequor-core")
                 || source == Some("registry+https://github.com/rust-lang/crates.io-index"),
             "{name} is from {source:?}"
         );

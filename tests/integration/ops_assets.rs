@@ -363,7 +363,7 @@ fn container_files_are_consistent() {
     assert!(check.ends_with(r#"CMD ["/usr/local/bin/sequor", "health", "--alive"]"#), "{check}");
     // The build context contains everything that the build reads.
     let ignored = fs::read_to_string(context.join(".dockerignore")).unwrap();
-    for needed in ["Cargo.toml", "Cargo.lock", "src", "benches", "clients/rust"] {
+    for needed in ["Cargo.toml", "Cargo.lock", "src", "benches", "clients/rust", "crates/core"] {
         let is_excluded = |line: &str| Path::new(needed).starts_with(line);
         assert!(!ignored.lines().any(is_excluded), ".dockerignore excludes {needed}");
         assert!(context.join(needed).exists());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Each top-level folder (layer) of `src` and the folders that it may import, as in
+/// Each top-level folder (layer) of `crates/core/src` and `src`, and the folders that it may import, as in
 /// ARCHITECTURE.md.
 const LAYERS: [(&str, &[&str]); 24] = [
     ("domain", &[]),
@@ -75,9 +75,14 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ),
 ];
 
+/// The sources of the recommender and of the daemon.
+fn source_roots() -> [PathBuf; 2] {
+    ["crates/core/src", "src"].map(|root| Path::new(env!("CARGO_MANIFEST_DIR")).join(root))
+}
+
 fn source_files() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut folders = source_roots().to_vec();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -94,7 +99,7 @@ fn source_files() -> Vec<(PathBuf, String)> {
 
 /// The layer of a file: the first part of its path below `src`.
 fn layer_of_file(file: &Path) -> String {
-    let relative = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let relative = source_roots().iter().find_map(|root| file.strip_prefix(root).ok()).unwrap().to_owned();
     relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 

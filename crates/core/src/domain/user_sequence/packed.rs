@@ -21,7 +21,7 @@ const BEFORE_FIRST: Step = Step { item: None, kind: 0, starts_session: false, at
 /// The form exists in memory only. It is not the stored form.
 ///
 /// ```
-/// use sequor::domain::{PackedSequence, Step, UserSequence};
+/// use sequor_core::domain::{PackedSequence, Step, UserSequence};
 ///
 /// let mut sequence = UserSequence::default();
 /// let step = |number| Step { item: Some(number), kind: 0, starts_session: false, at: 1_000, value: 1.0 };

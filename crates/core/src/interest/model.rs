@@ -16,7 +16,7 @@ use super::user_ratings::{RatedItem, UserRatings};
 /// formulae.
 ///
 /// ```
-/// use sequor::interest::{InterestModel, InterestSettings};
+/// use sequor_core::interest::{InterestModel, InterestSettings};
 ///
 /// let mut model = InterestModel::new(InterestSettings::default())?;
 /// for (user, item, rating) in [("ann", 0, 5.0), ("ann", 1, 2.0), ("bob", 0, 4.0), ("bob", 1, 1.0)] {

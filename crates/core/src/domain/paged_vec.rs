@@ -20,7 +20,7 @@ type PageGroup<T> = Arc<[Page<T>]>;
 /// the previous copy, not to the length.
 ///
 /// ```
-/// let mut table = sequor::domain::PagedVec::<u32, 64>::default();
+/// let mut table = sequor_core::domain::PagedVec::<u32, 64>::default();
 /// table.grow(100, || 0);
 /// let published = table.clone();
 /// *table.get_mut(7).unwrap() = 5;

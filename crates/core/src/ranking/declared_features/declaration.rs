@@ -139,12 +139,12 @@ pub(super) fn term_hashes(
 /// All declared features, in the order of their names. Clones share the declarations.
 ///
 /// ```
-/// use sequor::ranking::FeatureDeclarations;
+/// use sequor_core::ranking::FeatureDeclarations;
 ///
 /// let declared = FeatureDeclarations::parse([("brand".to_owned(), "brand, user.country".to_owned())])?;
 /// assert_eq!(declared.features()[0].text(), "brand, user.country");
 /// assert!(FeatureDeclarations::parse([("brand".to_owned(), "shop.brand".to_owned())]).is_err());
-/// # Ok::<(), sequor::ranking::FeatureDeclarationError>(())
+/// # Ok::<(), sequor_core::ranking::FeatureDeclarationError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]

@@ -117,7 +117,7 @@ impl InterestScale {
     /// Converts a number on this scale to a value: the inverse of [`InterestScale::scaled`].
     ///
     /// ```
-    /// use sequor::domain::InterestScale;
+    /// use sequor_core::domain::InterestScale;
     /// let seconds = InterestScale::Logarithmic.value(InterestScale::Logarithmic.scaled(200.0));
     /// assert!((seconds - 200.0).abs() < 0.01);
     /// ```

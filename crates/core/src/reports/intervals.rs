@@ -18,7 +18,7 @@ pub struct Interval {
 /// Journal of the American Statistical Association 22 (1927).
 ///
 /// ```
-/// use sequor::reports::wilson_interval;
+/// use sequor_core::reports::wilson_interval;
 ///
 /// let interval = wilson_interval(10, 100).unwrap();
 /// assert!((interval.low - 0.0552).abs() < 1e-4 && (interval.high - 0.1744).abs() < 1e-4);
@@ -45,7 +45,7 @@ pub fn wilson_interval(successes: u64, trials: u64) -> Option<Interval> {
 /// Source: N. Chamandy et al., "Estimating uncertainty for massive data streams", Google (2012).
 ///
 /// ```
-/// use sequor::reports::compound_interval;
+/// use sequor_core::reports::compound_interval;
 ///
 /// let interval = compound_interval(100.0, 4.0 * 25.0 * 25.0);
 /// assert!((interval.low - 2.0).abs() < 0.01 && (interval.high - 198.0).abs() < 0.01);

@@ -85,7 +85,7 @@ pub enum AttributesPatch {
 /// Attributes by name, in the order of the names. 40 bytes an attribute, plus texts and lists.
 ///
 /// ```
-/// use sequor::domain::{AttributeValue, AttributeView, Attributes, AttributesPatch};
+/// use sequor_core::domain::{AttributeValue, AttributeView, Attributes, AttributesPatch};
 ///
 /// let attributes = Attributes::from_values([("size".into(), AttributeValue::Number(42.0))]);
 /// let english = AttributeValue::Text("en".into());

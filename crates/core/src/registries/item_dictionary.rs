@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// every snapshot.
 ///
 /// ```
-/// let items = sequor::registries::ItemDictionary::default();
+/// let items = sequor_core::registries::ItemDictionary::default();
 /// assert_eq!(items.intern("kettle"), 0);
 /// assert_eq!(items.intern("cup"), 1);
 /// assert_eq!(items.intern("kettle"), 0);

@@ -49,7 +49,7 @@ pub struct ProfileCount {
 /// the profile; it enters the profile when the next session begins.
 ///
 /// ```
-/// use sequor::candidates::UserProfile;
+/// use sequor_core::candidates::UserProfile;
 ///
 /// let mut profile = UserProfile::default();
 /// profile.add_session([(7, 0, 1_000), (3, 0, 2_000), (7, 0, 3_000)], 50);

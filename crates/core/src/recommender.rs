@@ -14,7 +14,7 @@
 //! # Example
 //!
 //! ```
-//! use sequor::recommender::{Event, EventKind, LearnerConfig, RecommendationRequest, Recommender};
+//! use sequor_core::recommender::{Event, EventKind, LearnerConfig, RecommendationRequest, Recommender};
 //!
 //! let mut recommender = Recommender::new(LearnerConfig::default())?;
 //! for step in 0..200_i64 {
@@ -33,7 +33,7 @@
 //! let list = recommender.recommend("user3", &RecommendationRequest::new(5, 200_000));
 //! assert_eq!(list.len(), 5);
 //! assert!(list.iter().all(|(item, _)| item.starts_with("item")));
-//! # Ok::<(), sequor::recommender::LearnerError>(())
+//! # Ok::<(), sequor_core::recommender::LearnerError>(())
 //! ```
 
 use std::sync::{Arc, OnceLock};

@@ -58,7 +58,7 @@ impl Serialize for CatalogSlot {
 /// clone shares all unchanged pages.
 ///
 /// ```
-/// use sequor::domain::{Catalog, Item, ItemOperation};
+/// use sequor_core::domain::{Catalog, Item, ItemOperation};
 ///
 /// let mut catalog = Catalog::default();
 /// catalog.apply(7, &ItemOperation::Put(Item { price: Some(2.5), ..Item::default() }));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// The serialised form is that of a sequence of the elements.
 ///
 /// ```
-/// use sequor::domain::SharedQueue;
+/// use sequor_core::domain::SharedQueue;
 ///
 /// let mut queue: SharedQueue<u32, 2> = (1..=5).collect();
 /// let before = queue.clone();

@@ -47,14 +47,14 @@ use operand::{OperandScope, TextField};
 /// missing operand is false.
 ///
 /// ```
-/// use sequor::domain::{CatalogItem, Item};
-/// use sequor::ranking::ItemFilter;
+/// use sequor_core::domain::{CatalogItem, Item};
+/// use sequor_core::ranking::ItemFilter;
 ///
 /// let filter = ItemFilter::parse("category in (tea, coffee) and not price > 10")?;
 /// let tea = Item { categories: vec!["tea".to_owned()], price: Some(4.5), ..Item::default() };
 /// assert!(filter.matches(&CatalogItem::from(&tea)));
 /// assert_eq!(ItemFilter::parse("prise < 10").unwrap_err().column, 1);
-/// # Ok::<(), sequor::ranking::ItemFilterError>(())
+/// # Ok::<(), sequor_core::ranking::ItemFilterError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemFilter(FilterExpression);

@@ -21,7 +21,7 @@ impl RankingMetrics {
     /// list does not contain the item.
     ///
     /// ```
-    /// let mut quality = sequor::evaluation::RankingMetrics::default();
+    /// let mut quality = sequor_core::evaluation::RankingMetrics::default();
     /// quality.record_rank(Some(1));
     /// quality.record_rank(Some(4));
     /// quality.record_rank(Some(21));

@@ -47,7 +47,7 @@ impl Intervals {
 /// the cart.
 ///
 /// ```
-/// use sequor::candidates::BasketStatistics;
+/// use sequor_core::candidates::BasketStatistics;
 ///
 /// let mut baskets = BasketStatistics::default();
 /// for _ in 0..10 {

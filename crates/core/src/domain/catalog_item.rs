@@ -23,7 +23,7 @@ struct TextAttributes {
 /// single values share these values. The serialised form is that of [`Item`], without the details.
 ///
 /// ```
-/// use sequor::domain::{CatalogItem, Item};
+/// use sequor_core::domain::{CatalogItem, Item};
 ///
 /// let item = Item { brand: Some("leaf".to_owned()), price: Some(2.5), ..Item::default() };
 /// let held = CatalogItem::from(&item);

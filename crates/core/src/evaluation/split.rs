@@ -17,7 +17,7 @@ impl TrainTestSplit {
     /// (0..=1) of the sessions is the test set. The number of training sessions is rounded down.
     ///
     /// ```
-    /// use sequor::evaluation::TrainTestSplit;
+    /// use sequor_core::evaluation::TrainTestSplit;
     ///
     /// let split = TrainTestSplit::split_by_time(vec![vec![]; 21], 0.1);
     /// assert_eq!((split.train.len(), split.test.len()), (18, 3));
@@ -53,7 +53,7 @@ impl TrainTestSplit {
 ///
 /// ```
 /// let scores = [0.5, 2.0, 0.5, f32::NAN];
-/// let ranks = [0, 1, 2, 3, 4].map(|item| sequor::evaluation::rank_by_score(&scores, item));
+/// let ranks = [0, 1, 2, 3, 4].map(|item| sequor_core::evaluation::rank_by_score(&scores, item));
 /// assert_eq!(ranks, [Some(2), Some(1), Some(3), None, None]);
 /// ```
 #[must_use]
