@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use super::client_auth::ClientAuth;
@@ -38,14 +39,15 @@ impl Backup {
             Some(url) => self.back_up_daemon(url)?,
             None => self.back_up_data_dir()?,
         };
-        println!("{}", self.target.display());
-        println!("  journal entries   {:>12}", summary.entries);
-        println!("  item names        {:>12}", summary.items);
-        println!("  session records   {:>12}", summary.sessions);
-        println!(
+        writeln!(stdout(), "{}", self.target.display())?;
+        writeln!(stdout(), "  journal entries   {:>12}", summary.entries)?;
+        writeln!(stdout(), "  item names        {:>12}", summary.items)?;
+        writeln!(stdout(), "  session records   {:>12}", summary.sessions)?;
+        writeln!(
+            stdout(),
             "  checkpoint        {:>12}",
             summary.checkpoint.map_or_else(|| "none".to_owned(), |offset| format!("at {offset}"))
-        );
+        )?;
         Ok(())
     }
 

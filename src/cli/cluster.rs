@@ -1,6 +1,6 @@
 //! `sequor cluster`: shows the nodes of a cluster, and removes a data directory from its cluster.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::io::{Write, stdout};
@@ -78,7 +78,9 @@ impl ClusterCommand {
 
 impl StatusFlags {
     fn run(self) -> anyhow::Result<()> {
-        let status: Value = AdminClient::new(&self.url, &self.auth)?.get("/admin/cluster")?.json()?;
+        let admin = AdminClient::new(&self.url, &self.auth)?;
+        let status: Value = admin.get("/admin/cluster")?.json()?;
+        ensure!(status["cluster"].is_string(), admin.unexpected_response());
         let mut out = stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
@@ -109,10 +111,11 @@ impl DataDirFlags {
         let removal = JetStreamLog::remove_lossy_stream(&config, &start);
         actix::System::new().block_on(removal).context("the journal cannot continue in a new stream")?;
         store.restart_log()?;
-        println!(
+        writeln!(
+            stdout(),
             "the journal continues after message {} in a new stream {stream} with message 1; start the node now",
             position.sequence
-        );
+        )?;
         Ok(())
     }
 
@@ -120,9 +123,9 @@ impl DataDirFlags {
         let (_, store) = self.open()?;
         let dir = store.dir().display().to_string();
         if leave_cluster(store.dir()).with_context(|| format!("cannot change {dir}"))? {
-            println!("{dir} is the data directory of a single node now");
+            writeln!(stdout(), "{dir} is the data directory of a single node now")?;
         } else {
-            println!("{dir} belongs to no cluster");
+            writeln!(stdout(), "{dir} belongs to no cluster")?;
         }
         Ok(())
     }

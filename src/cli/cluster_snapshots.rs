@@ -4,6 +4,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::client_auth::ClientAuth;
@@ -109,10 +110,13 @@ impl SnapshotFlags {
         });
         progress.finish();
         let trimmed = trimmed.context("the snapshot is not complete")?;
-        println!(
+        writeln!(
+            stdout(),
             "snapshot at message {sequence}: {} journal entries, {bytes} bytes; removed {} messages from the stream, which starts at message {} now",
-            backup.entries, trimmed.messages, trimmed.first
-        );
+            backup.entries,
+            trimmed.messages,
+            trimmed.first
+        )?;
         Ok(())
     }
 }
@@ -136,13 +140,14 @@ impl JoinFlags {
             Ok::<_, crate::cluster::JoinError>(newest)
         });
         let snapshot = snapshot.with_context(|| format!("nothing was loaded into {}", dir.display()))?;
-        println!("{}", restore_backup(&file.0, settings, None)?);
-        println!(
+        writeln!(stdout(), "{}", restore_backup(&file.0, settings, None)?)?;
+        writeln!(
+            stdout(),
             "{} contains the journal up to message {} of the cluster's log, from a snapshot of node {}; start the node now",
             dir.display(),
             snapshot.sequence,
             snapshot.node
-        );
+        )?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
+use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 
 use super::client_auth::ClientAuth;
@@ -38,8 +39,8 @@ impl Compact {
             }
             None => self.compact_data_dir()?,
         };
-        println!("bytes before   {bytes_before:>15}");
-        println!("bytes after    {bytes_after:>15}");
+        writeln!(stdout(), "bytes before   {bytes_before:>15}")?;
+        writeln!(stdout(), "bytes after    {bytes_after:>15}")?;
         Ok(())
     }
 

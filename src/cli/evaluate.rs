@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::file_flags::FileFlags;
@@ -69,7 +70,7 @@ impl Evaluate {
             figures: EvaluationFigures::new(&scores),
             interest,
         };
-        println!("{evaluation}");
+        writeln!(stdout(), "{evaluation}")?;
         self.json.as_deref().map_or(Ok(()), |file| write_json(file, &evaluation))
     }
 }

@@ -116,7 +116,11 @@ impl EventSender {
             status.is_success()
                 || [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
         })?;
-        if status.is_success() { Ok(Some(serde_json::from_slice(&body)?)) } else { Ok(None) }
+        if !status.is_success() {
+            return Ok(None);
+        }
+        let info = serde_json::from_slice(&body);
+        Ok(Some(info.with_context(|| format!("{} is not the API of a Sequor daemon; check the URL", self.url))?))
     }
 
     /// Sends a batch that contains either events or items, and retries until the daemon has
@@ -189,7 +193,13 @@ impl EventSender {
                     if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
                         bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body));
                     }
-                    silent_since = None;
+                    // Other errors than an overload count like silence.
+                    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+                        silent_since = None;
+                    } else if self.is_limit_exceeded(*silent_since.get_or_insert(sent_at)) {
+                        let limit = self.give_up_after;
+                        bail!("gave up after {limit} (--give-up-after): {} answers {status}", self.url);
+                    }
                     // An overload can pass before the whole seconds of `Retry-After`, but a rate
                     // limit cannot.
                     if status == StatusCode::TOO_MANY_REQUESTS {
@@ -219,6 +229,11 @@ impl EventSender {
         Ok((response, body))
     }
 
+    /// Whether the daemon has failed for as long as `--give-up-after` allows.
+    fn is_limit_exceeded(&self, failing_since: Instant) -> bool {
+        self.give_up_after.get().is_some_and(|limit| failing_since.elapsed() >= limit)
+    }
+
     /// Returns the message to print before the next retry. Returns the error if a retry cannot
     /// help, or if the daemon has not answered for too long.
     fn check_retry_limit(&self, error: ConnectionError, silent_since: Instant) -> anyhow::Result<String> {
@@ -227,7 +242,7 @@ impl EventSender {
         let limit = self.give_up_after;
         match limit.get() {
             _ if is_permanent => Err(error),
-            Some(period) if silent_since.elapsed() >= period => {
+            Some(_) if self.is_limit_exceeded(silent_since) => {
                 Err(error.context(format!("gave up after {limit} (--give-up-after)")))
             }
             Some(_) => Ok(format!("{}; retrying for {limit} (--give-up-after)", describe_error(&error))),

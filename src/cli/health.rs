@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use clap::Args;
 use serde::Deserialize;
+use std::io::{Write, stdout};
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
@@ -50,7 +51,7 @@ impl Health {
         // Another server at this address can answer 200, too.
         let answer = admin.get(path)?.json::<ProbeAnswer>();
         ensure!(answer.is_ok_and(|answer| answer.status == status), admin.unexpected_response());
-        println!("{} is {state}", self.url);
+        writeln!(stdout(), "{} is {state}", self.url)?;
         Ok(())
     }
 }

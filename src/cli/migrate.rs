@@ -1,6 +1,7 @@
 //! `sequor migrate`: migrates a data directory to the current format.
 
 use clap::Args;
+use std::io::{Write, stdout};
 
 use super::data_dir;
 use super::flags::RuntimeFlags;
@@ -27,9 +28,9 @@ impl Migrate {
         )?;
         let (dir, found) = (store.dir().display(), store.format_at_open()?);
         if found == STORE_FORMAT {
-            println!("{dir} has format {STORE_FORMAT}, the current one; there is nothing to do");
+            writeln!(stdout(), "{dir} has format {STORE_FORMAT}, the current one; there is nothing to do")?;
         } else {
-            println!("{dir} was migrated from format {found} to {STORE_FORMAT}");
+            writeln!(stdout(), "{dir} was migrated from format {found} to {STORE_FORMAT}")?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -111,7 +112,7 @@ impl Rebuild {
         store.restore_points_read_only().keep_only(Offset::MAX)?;
 
         let report = check_consistency(&store, &settings);
-        println!("{report}");
+        writeln!(stdout(), "{report}")?;
         if let Some(file) = &self.json {
             write_json(file, &report)?;
         }

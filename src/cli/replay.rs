@@ -3,6 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use std::fs::File;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,7 +129,7 @@ impl Replay {
         config.candidates.without.extend(&self.without);
         let report =
             actix::System::new().block_on(self.replay_events(&settings, config, &rules, (events, catalog), metrics))?;
-        println!("{report}");
+        writeln!(stdout(), "{report}")?;
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)? + "\n";
             std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;

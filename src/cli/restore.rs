@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::consistency::check_consistency;
@@ -39,7 +40,7 @@ impl Restore {
         let settings = layers.validated_settings()?;
         let erasures = self.erasures.as_deref().map(super::erasures::read_erasure_list).transpose()?;
         data_dir::log_panics_at_debug_level();
-        println!("{}", restore_backup(&self.backup, settings, erasures)?);
+        writeln!(stdout(), "{}", restore_backup(&self.backup, settings, erasures)?)?;
         Ok(())
     }
 }
@@ -55,15 +56,16 @@ pub(super) fn restore_backup(
     restore::<_, anyhow::Error>(backup, dir, &flags::store_options(settings), |store| {
         let report = check_consistency(store, settings).with_data_dir(dir);
         if report.damages().iter().any(|damage| damage.is_serious()) {
-            println!("{report}");
+            writeln!(stdout(), "{report}")?;
             bail!("the backup {} is damaged; nothing was restored", backup.display());
         }
         if let Some(erasures) = &erasures {
-            println!(
+            writeln!(
+                stdout(),
                 "{} of {} erased ids are in the backup; the daemon erases them at its first start",
                 super::erasures::apply_erasure_list(store, erasures)?,
                 erasures.len()
-            );
+            )?;
         }
         Ok(report)
     })

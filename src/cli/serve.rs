@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
-use std::io;
+use std::io::{self, Write, stdout};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -143,7 +143,9 @@ fn keep_reserve(store: &Store) {
 /// Prints the addresses and notifies the service manager.
 fn announce_ready(system: &System, servers: &HttpServers, scheme: &str, data_dir: &Path) {
     let ListenAddresses { api, admin } = servers.addresses;
-    println!("sequor is ready: API {scheme}://{api}  admin {scheme}://{admin}  data {}", data_dir.display());
+    let line = format!("sequor is ready: API {scheme}://{api}  admin {scheme}://{admin}  data {}", data_dir.display());
+    // The daemon runs without a reader of its output, too.
+    drop(writeln!(stdout(), "{line}"));
     supervisor::notify_ready(system.clone(), &format!("API {scheme}://{api}, admin {scheme}://{admin}"));
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ impl Train {
             table,
             start.elapsed(),
         );
-        println!("{report}");
+        writeln!(stdout(), "{report}")?;
         if let Some(file) = &self.json {
             write_json(file, &report)?;
         }
@@ -219,11 +219,11 @@ impl EpochTable {
         });
         let (training_sessions, validation_sessions, test_sessions) =
             (corpus.training.len(), corpus.validation.len(), corpus.test.len());
-        println!(
+        let mut table = Self { bar, last_printed_at: Instant::now(), rows: Vec::new() };
+        table.print_line(&format!(
             "{} items; {training_sessions} sessions to train on, {validation_sessions} to validate on, {test_sessions} to test on",
             corpus.item_names.len()
-        );
-        let mut table = Self { bar, last_printed_at: Instant::now(), rows: Vec::new() };
+        ));
         let evaluated_on = if corpus.validation.is_empty() { "test" } else { "validation" };
         table
             .print_line(&format!("epoch    loss  Recall@20  MRR@20  NDCG@20  examples/s  skipped    ({evaluated_on})"));
@@ -277,9 +277,11 @@ impl EpochTable {
     }
 
     fn print_line(&self, line: &str) {
+        // The training goes on without a reader of its progress.
+        let print = || drop(writeln!(stdout(), "{line}"));
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{line}")),
-            None => println!("{line}"),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `sequor verify`: checks a data directory for damage.
 
 use clap::Args;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use super::consistency::check_consistency;
@@ -46,7 +47,7 @@ impl Verify {
             }
             Err(error) => ConsistencyReport::from_open_error(&settings.store.data_dir, &error),
         };
-        println!("{report}");
+        writeln!(stdout(), "{report}")?;
         if let Some(file) = &self.json {
             write_json(file, &report)?;
         }

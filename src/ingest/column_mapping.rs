@@ -60,6 +60,11 @@ impl EventField {
         EVENT_FIELD_NAMES.into_iter().map(|(field, ..)| field)
     }
 
+    /// Whether the value is an id, which can be any text.
+    fn is_id(self) -> bool {
+        matches!(self, Self::EventId | Self::User | Self::Session | Self::Item | Self::Recommendation)
+    }
+
     /// The field with this name in JSON or CSV; `id` and `time` are short forms.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -243,6 +248,14 @@ impl ColumnMapping {
             match lookup_path(object, self.mapped_name(field).unwrap_or(field.json_name())) {
                 None | Some(Value::Null) => Ok(None),
                 Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
+                Some(Value::Number(number)) if field.is_id() && !is_exact(number) => Err(ValidationError::new(
+                    field.json_name(),
+                    ValidationErrorCode::WrongType,
+                    format!(
+                        "`{}` has more digits than a JSON number holds exactly; write it as a string",
+                        field.json_name()
+                    ),
+                )),
                 Some(Value::Number(number)) => Ok(Some(Cow::Owned(number_text(number)))),
                 Some(_) => Err(ValidationError::new(
                     field.json_name(),
@@ -254,6 +267,12 @@ impl ColumnMapping {
         let properties = object.get("properties").filter(|properties| properties.is_object());
         Ok(RawEvent { properties: properties.map(|properties| Cow::Owned(properties.to_string())), ..event })
     }
+}
+
+/// Whether no other number of the file can have been read as this one. Integers of 64 bits are
+/// exact, but a float of this size has the values of several integers.
+fn is_exact(number: &Number) -> bool {
+    !number.is_f64() || number.as_f64().is_some_and(|value| value.abs() < 9_007_199_254_740_992.0)
 }
 
 /// The text of a number. A whole number has no fraction, because data frames store integers as
@@ -329,6 +348,10 @@ mod tests {
             (raw.user_id.as_deref(), raw.item_id.as_deref(), raw.timestamp),
             (Some("7"), Some("2.5"), Some(12_000))
         );
+        for number in ["18446744073709551616", "9007199254740993.0", "1e20"] {
+            let object = serde_json::from_str(&format!(r#"{{"visitor":{number},"item_id":"i","ts":12}}"#)).unwrap();
+            assert_eq!(mapping.raw_event_from_object(&object).unwrap_err().field, Some("user_id"), "{number}");
+        }
         let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
         assert_eq!(mapping.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));
     }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use crate::daemon::{DaemonHome, run_sequor};
+use crate::daemon::{DaemonHome, run_sequor, sequor_command};
 use crate::messages::stderr_text;
 
 /// Starts a server that passes each connection to `answer` on a thread. Returns its address. The
@@ -32,6 +32,19 @@ fn answer_with_a_page(mut connection: TcpStream) {
     let page = "<html>Welcome</html>";
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", page.len());
     connection.write_all(format!("{head}{page}").as_bytes()).unwrap();
+}
+
+/// Answers 501, like a web server without POST.
+fn answer_not_implemented(mut connection: TcpStream) {
+    read_request(&mut connection);
+    connection.write_all(b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\n\r\n").unwrap();
+}
+
+/// Answers 200 with an empty JSON object.
+fn answer_with_an_empty_object(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
+    connection.write_all(format!("{head}{{}}").as_bytes()).unwrap();
 }
 
 /// Reads requests and never answers.
@@ -92,4 +105,53 @@ fn a_server_with_tls_needs_another_address() {
     let said = stderr_text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("a server with TLS has an address with https://"), "{said}");
+}
+
+#[test]
+fn an_import_gives_up_on_another_server() {
+    let home = DaemonHome::new();
+    let file = home.dir().join("events.ndjson");
+    std::fs::write(&file, r#"{"user_id":"ann","type":"view","item_id":"tea","timestamp":1700000000000}"#).unwrap();
+    for (answer, reason) in [
+        (answer_not_implemented as fn(TcpStream), "gave up after 1s (--give-up-after)"),
+        (answer_with_an_empty_object, "is not the API of a Sequor daemon"),
+    ] {
+        let url = start_server(answer);
+        let output = run_sequor(&["import", file.to_str().unwrap(), "--give-up-after", "1s", "--url", &url]);
+        let said = stderr_text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(reason) && said.contains(&url), "{said}");
+    }
+    let output = run_sequor(&["cluster", "status", "--url", &start_server(answer_with_an_empty_object)]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_api_port_is_not_an_admin_port() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let output = run_sequor(&["health", "--url", daemon.api_url()]);
+    let said = stderr_text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("and not of the API"), "{said}");
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_is_an_error_and_a_closed_pipe_is_none() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let backup = home.dir().join("backup");
+    for command in [&["health"][..], &["backup", backup.to_str().unwrap()]] {
+        let run = |output: std::process::Stdio| {
+            let _ = std::fs::remove_dir_all(&backup);
+            let mut process = sequor_command();
+            process.args(command).args(["--url", daemon.admin_url()]).stdout(output).output().unwrap()
+        };
+        let full = run(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
+        assert_eq!(full.status.code(), Some(1), "{command:?}: {}", stderr_text(&full));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = run(writer.into());
+        assert_eq!(closed.status.code(), Some(0), "{command:?}: {}", stderr_text(&closed));
+    }
 }

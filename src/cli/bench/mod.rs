@@ -22,6 +22,7 @@ use bench_report::BenchReport;
 use bench_workload::BenchWorkload;
 use compared_server::{CompareFlags, ComparedServer};
 use load_generator::{LoadGenerator, RequestMix};
+use std::io::{Write, stdout};
 
 /// Arguments of `sequor bench`.
 #[derive(Debug, Args)]
@@ -110,9 +111,9 @@ impl Bench {
             None => report?,
         };
         if self.json {
-            println!("{}", serde_json::to_string(&report.to_json())?);
+            writeln!(stdout(), "{}", serde_json::to_string(&report.to_json())?)?;
         } else {
-            println!("{report}");
+            writeln!(stdout(), "{report}")?;
         }
         if let Some(file) = &self.plot {
             report.write_plot(file)?;

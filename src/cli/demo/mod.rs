@@ -9,6 +9,7 @@ mod shop;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use console::Term;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -141,7 +142,7 @@ impl Demo {
         });
         let summary = child.add_exit_context(summary)?;
         if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
+            writeln!(stdout(), "{}", serde_json::to_string(&summary)?)?;
         }
         Ok(())
     }
