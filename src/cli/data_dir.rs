@@ -1,7 +1,7 @@
 //! Helpers for commands that open a data directory or call the admin endpoint of a daemon.
 
 use anyhow::{Context, anyhow, ensure};
-use sequor_client::{Connection, ConnectionOptions, HttpRequest, HttpResponse, Method, StatusCode};
+use sequor_client::{Connection, ConnectionOptions, HttpRequest, HttpResponse, Method};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
 use std::path::Path;
@@ -118,8 +118,8 @@ pub(super) fn log_panics_at_debug_level() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 
-/// What a daemon answers to a request for a path that it does not have.
-const UNKNOWN_PATH: &str = "No resource has this path.";
+/// The type of the problem that says that the daemon does not have the path.
+const UNKNOWN_PATH: &str = "/problems/unknown-path";
 /// Time limit for a connection to an admin endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for the wait until a response of an admin endpoint begins.
@@ -207,12 +207,10 @@ impl AdminClient {
             ensure!(!is_page, self.unexpected_response());
             return Ok(response);
         }
-        let detail = match response.bytes() {
-            Ok(body) => response.problem(&body).detail,
-            Err(_) => String::new(),
-        };
-        let detail = if detail.is_empty() { "no reason given" } else { detail.as_str() };
-        let hint = if status == StatusCode::NOT_FOUND && detail == UNKNOWN_PATH {
+        let body = response.bytes().unwrap_or_default();
+        let problem = response.problem(&body);
+        let detail = if problem.detail.is_empty() { "no reason given" } else { problem.detail.as_str() };
+        let hint = if problem.kind == UNKNOWN_PATH {
             " Check that this is the URL of the admin endpoint, and not of the API."
         } else {
             ""

@@ -37,9 +37,9 @@ const LEARNER_BEHIND_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Flags of commands that send entries to a daemon.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct RetryFlags {
-    /// How long to retry while the daemon does not answer, such as 30s or 1h; `off` retries without
-    /// end. A wrong certificate ends the command at once. While the daemon answers that it is
-    /// overloaded, the command waits without end.
+    /// How long to retry while the daemon does not answer, or answers with an error of the server,
+    /// such as 30s or 1h; `off` retries without end. A wrong certificate ends the command at once.
+    /// While the daemon answers that it is overloaded, the command waits without end.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     give_up_after: Period,
 }
@@ -65,7 +65,7 @@ const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct EventSender {
     connection: Connection,
     url: String,
-    give_up_after: Period,
+    retry: RetryFlags,
 }
 
 /// The daemon's answer to a batch of Segment calls.
@@ -106,7 +106,7 @@ impl EventSender {
         let timeout = Some(retry.response_timeout());
         let limits = ConnectionOptions { connect_timeout: timeout, timeout, ..ConnectionOptions::default() };
         let connection = auth.connect(url, limits)?;
-        Ok(Self { connection, url: url.to_owned(), give_up_after: retry.give_up_after })
+        Ok(Self { connection, url: url.to_owned(), retry })
     }
 
     /// The event kinds and limits that the daemon accepts. `None` if the daemon does not support
@@ -196,8 +196,8 @@ impl EventSender {
                     // Other errors than an overload count like silence.
                     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
                         silent_since = None;
-                    } else if self.is_limit_exceeded(*silent_since.get_or_insert(sent_at)) {
-                        let limit = self.give_up_after;
+                    } else if self.retry.is_exceeded_by(silent_since.get_or_insert(sent_at).elapsed()) {
+                        let limit = self.retry.give_up_after;
                         bail!("gave up after {limit} (--give-up-after): {} answers {status}", self.url);
                     }
                     // An overload can pass before the whole seconds of `Retry-After`, but a rate
@@ -208,7 +208,7 @@ impl EventSender {
                     // A short overload needs no message.
                     (failures >= 3).then(|| format!("{} is unavailable ({status}); retrying", self.url))
                 }
-                Err(error) => Some(self.check_retry_limit(error, *silent_since.get_or_insert(sent_at))?),
+                Err(error) => Some(self.check_retry_limit(error, silent_since.get_or_insert(sent_at).elapsed())?),
             };
             if let Some(message) = message
                 && last_reminder.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL)
@@ -229,20 +229,15 @@ impl EventSender {
         Ok((response, body))
     }
 
-    /// Whether the daemon has failed for as long as `--give-up-after` allows.
-    fn is_limit_exceeded(&self, failing_since: Instant) -> bool {
-        self.give_up_after.get().is_some_and(|limit| failing_since.elapsed() >= limit)
-    }
-
     /// Returns the message to print before the next retry. Returns the error if a retry cannot
     /// help, or if the daemon has not answered for too long.
-    fn check_retry_limit(&self, error: ConnectionError, silent_since: Instant) -> anyhow::Result<String> {
+    fn check_retry_limit(&self, error: ConnectionError, silent_for: Duration) -> anyhow::Result<String> {
         let is_permanent = is_permanent(&error);
         let error = anyhow::Error::new(error).context(format!("{} does not answer", self.url));
-        let limit = self.give_up_after;
+        let limit = self.retry.give_up_after;
         match limit.get() {
             _ if is_permanent => Err(error),
-            Some(_) if self.is_limit_exceeded(silent_since) => {
+            _ if self.retry.is_exceeded_by(silent_for) => {
                 Err(error.context(format!("gave up after {limit} (--give-up-after)")))
             }
             Some(_) => Ok(format!("{}; retrying for {limit} (--give-up-after)", describe_error(&error))),

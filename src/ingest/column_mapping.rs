@@ -269,8 +269,8 @@ impl ColumnMapping {
     }
 }
 
-/// Whether no other number of the file can have been read as this one. Integers of 64 bits are
-/// exact, but a float of this size has the values of several integers.
+/// Whether no other integer can have been read as this number. Integers of 64 bits are exact, but a
+/// float of 2^53 or more stands for several integers.
 fn is_exact(number: &Number) -> bool {
     !number.is_f64() || number.as_f64().is_some_and(|value| value.abs() < 9_007_199_254_740_992.0)
 }

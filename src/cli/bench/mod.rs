@@ -9,6 +9,7 @@ mod open_loop;
 use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use super::client_auth::ClientAuth;
@@ -22,7 +23,6 @@ use bench_report::BenchReport;
 use bench_workload::BenchWorkload;
 use compared_server::{CompareFlags, ComparedServer};
 use load_generator::{LoadGenerator, RequestMix};
-use std::io::{Write, stdout};
 
 /// Arguments of `sequor bench`.
 #[derive(Debug, Args)]

@@ -187,10 +187,10 @@ fn write_field(line: &mut Vec<u8>, field: &Field, shape: &FieldShape) -> io::Res
             write_integer(line, (*value).into(), if is_timestamp { shape } else { &legacy })?;
         }
         Field::Float16(value) => write_float(line, value.to_f32().into(), value.to_f32())?,
-        Field::Double(value) if *shape == FieldShape::Id && is_whole(*value) => {
+        Field::Double(value) if *shape == FieldShape::Id && is_whole(*value, f64::MANTISSA_DIGITS) => {
             write_integer(line, *value as i128, shape)?;
         }
-        Field::Float(value) if *shape == FieldShape::Id && is_whole((*value).into()) => {
+        Field::Float(value) if *shape == FieldShape::Id && is_whole((*value).into(), f32::MANTISSA_DIGITS) => {
             write_integer(line, *value as i128, shape)?;
         }
         Field::Float(value) => write_float(line, (*value).into(), RoundTripFloat::new(*value))?,
@@ -253,9 +253,10 @@ fn write_integer(line: &mut Vec<u8>, value: i128, shape: &FieldShape) -> io::Res
     }
 }
 
-/// Whether a float is an integer that it represents exactly.
-fn is_whole(value: f64) -> bool {
-    value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0
+/// Whether a float is an integer, and no other integer is stored as this float of `digits` binary
+/// digits.
+fn is_whole(value: f64, digits: u32) -> bool {
+    value.fract() == 0.0 && value.abs() < f64::from(digits).exp2()
 }
 
 /// Writes a decimal, which is given as text, such as `5.` or `-12.30`.
@@ -319,5 +320,18 @@ fn write_bytes(line: &mut Vec<u8>, bytes: &[u8], shape: &FieldShape) -> io::Resu
     match std::str::from_utf8(bytes) {
         Ok(text) => write_text(line, text, shape),
         Err(_) => write_text(line, &BASE64_STANDARD.encode(bytes), &FieldShape::Plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole;
+
+    #[test]
+    fn a_float_that_stands_for_several_integers_is_not_whole() {
+        let whole = [(42.0, 53), (-7.0, 24), (16_777_215.0, 24), (9_007_199_254_740_991.0, 53)];
+        assert!(whole.iter().all(|(value, digits)| is_whole(*value, *digits)));
+        let other = [(2.5, 53), (16_777_216.0, 24), (9_007_199_254_740_992.0, 53), (f64::INFINITY, 53), (f64::NAN, 24)];
+        assert!(!other.iter().any(|(value, digits)| is_whole(*value, *digits)));
     }
 }
