@@ -178,6 +178,16 @@ pub(super) fn require_columns<'n>(
     })
 }
 
+/// The names of the columns that a file of events must have.
+fn required_columns(mapping: &ColumnMapping) -> Vec<String> {
+    let required = EventField::all_in_order().filter(|field| mapping.requires_column(*field));
+    let described = |field| match (mapping.csv_column(field), mapping.other_csv_column(field)) {
+        (name, Some(other)) => format!("{name} (or {other})"),
+        (name, None) => name.to_owned(),
+    };
+    required.map(described).collect()
+}
+
 /// The column of each [`EventField`].
 fn event_columns(
     names: &[Vec<u8>],
@@ -185,14 +195,13 @@ fn event_columns(
 ) -> Result<[Option<usize>; EventField::FIELD_COUNT], CsvHeaderError> {
     let mut columns = [None; EventField::FIELD_COUNT];
     for (field, column) in EventField::all_in_order().zip(&mut columns).filter(|(field, _)| mapping.reads(*field)) {
-        let name = mapping.csv_column(field);
+        let (name, other) = (mapping.csv_column(field), mapping.other_csv_column(field));
         *column = find_column(names, name)?;
+        if let (None, Some(other)) = (&column, other) {
+            *column = find_column(names, other)?;
+        }
         if column.is_none() && mapping.requires_column(field) {
-            let required: Vec<_> = EventField::all_in_order()
-                .filter(|field| mapping.requires_column(*field))
-                .map(|field| mapping.csv_column(field))
-                .collect();
-            return Err(CsvHeaderError::MissingColumn(name.to_owned(), required.join(", ")));
+            return Err(CsvHeaderError::MissingColumn(name.to_owned(), required_columns(mapping).join(", ")));
         }
     }
     Ok(columns)
@@ -269,7 +278,10 @@ mod tests {
     fn rejects_a_header_with_missing_or_duplicate_columns() {
         assert_eq!(
             CsvEventReader::new(b"user,item,event", ColumnMapping::default()).unwrap_err(),
-            CsvHeaderError::MissingColumn("timestamp".to_owned(), "user, event, item, timestamp".to_owned())
+            CsvHeaderError::MissingColumn(
+                "timestamp".to_owned(),
+                "user (or user_id), event (or type), item (or item_id), timestamp".to_owned()
+            )
         );
         assert_eq!(
             CsvEventReader::new(b"user,item,event,timestamp,user", ColumnMapping::default()).unwrap_err(),
@@ -314,6 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn required_columns_can_have_their_names_in_json() {
+        let read = |header: &str, mapping: ColumnMapping| {
+            let mut reader = CsvEventReader::new(header.as_bytes(), mapping).ok()?;
+            let event = reader.read_event(b"u,view,i,1600000000,s", &ValidationRules::default(), NOW).unwrap().value;
+            Some((event.user_id, event.item_id.unwrap(), event.session_id))
+        };
+        let expected = Some(("u".to_owned(), "i".to_owned(), None));
+        assert_eq!(read("user_id,type,item_id,timestamp,session_id", ColumnMapping::default()), expected);
+        // A column with the name in CSV counts if both are there.
+        assert_eq!(read("user,event,item,timestamp,item_id", ColumnMapping::default()), expected);
+        let mapped = ColumnMapping::default().with_column(EventField::Item, "sku".to_owned());
+        assert_eq!(read("user_id,type,item_id,timestamp,session_id", mapped), None);
+    }
+
+    #[test]
     fn maps_foreign_column_names() {
         let mapping = || {
             ColumnMapping::new(TimeFormat::default(), Some("view".to_owned()))
@@ -324,12 +351,15 @@ mod tests {
         assert_eq!((event.user_id.as_str(), event.kind), ("u", EventKind::View));
         assert_eq!(
             CsvEventReader::new(b"user,item,timestamp", mapping()).unwrap_err(),
-            CsvHeaderError::MissingColumn("visitorid".to_owned(), "visitorid, item, timestamp".to_owned())
+            CsvHeaderError::MissingColumn("visitorid".to_owned(), "visitorid, item (or item_id), timestamp".to_owned())
         );
         let with_value = mapping().with_column(EventField::Value, "price".to_owned());
         assert_eq!(
             CsvEventReader::new(b"visitorid,item,timestamp", with_value).unwrap_err(),
-            CsvHeaderError::MissingColumn("price".to_owned(), "visitorid, item, price, timestamp".to_owned())
+            CsvHeaderError::MissingColumn(
+                "price".to_owned(),
+                "visitorid, item (or item_id), price, timestamp".to_owned()
+            )
         );
     }
 
