@@ -15,18 +15,17 @@ use std::io::{Read, Write};
 /// decoder rejects it before it allocates memory.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 /// Maximum sizes of streamed values, in bytes. A stream is decoded with the smallest limit that is
-/// at least its length. The limit is a type parameter of the decoder, so there are only a few
-/// limits to choose from.
-const MAX_SHORT_STREAM_BYTES: usize = MAX_RECORD_BYTES;
-const MAX_LONG_STREAM_BYTES: usize = 1 << 32;
-const MAX_LONGEST_STREAM_BYTES: usize = 1 << 40;
+/// at least its length. The limit is a type parameter of the decoder, so each limit repeats the code
+/// of all decoders.
+const MAX_STREAM_BYTES: usize = 1 << 32;
+const MAX_LONG_STREAM_BYTES: usize = 1 << 40;
 
 const RECORD_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_RECORD_BYTES>> =
     bincode::config::legacy().with_limit::<MAX_RECORD_BYTES>();
+const STREAM_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_STREAM_BYTES>> =
+    bincode::config::legacy().with_limit::<MAX_STREAM_BYTES>();
 const LONG_STREAM_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_LONG_STREAM_BYTES>> =
     bincode::config::legacy().with_limit::<MAX_LONG_STREAM_BYTES>();
-const LONGEST_STREAM_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_LONGEST_STREAM_BYTES>> =
-    bincode::config::legacy().with_limit::<MAX_LONGEST_STREAM_BYTES>();
 
 /// An encoding or decoding error.
 #[derive(Debug, thiserror::Error)]
@@ -101,13 +100,10 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
 /// # Errors
 /// [`CodecError::Decode`] if the stream fails, ends early or does not encode a value of type `T`.
 pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) -> Result<T, CodecError> {
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let read = if length <= MAX_SHORT_STREAM_BYTES {
-        bincode::serde::decode_from_std_read(stream, RECORD_CONFIG)
-    } else if length <= MAX_LONG_STREAM_BYTES {
-        bincode::serde::decode_from_std_read(stream, LONG_STREAM_CONFIG)
+    let read = if length <= MAX_STREAM_BYTES as u64 {
+        bincode::serde::decode_from_std_read(stream, STREAM_CONFIG)
     } else {
-        bincode::serde::decode_from_std_read(stream, LONGEST_STREAM_CONFIG)
+        bincode::serde::decode_from_std_read(stream, LONG_STREAM_CONFIG)
     };
     Ok(read?)
 }
