@@ -15,7 +15,7 @@ use crate::settings::Period;
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The output is JSON, or CSV with `attribution --csv`. Commands that change the learned state (rollback, pause, resume, learning-rate, recluster) are recorded in the journal, so that a rebuild gives the same state.\n\n\
+    after_help = "The output is JSON, or CSV with `attribution --csv`. Commands that only read wait at most 60 seconds. Commands that change the learned state (rollback, pause, resume, learning-rate, recluster) are recorded in the journal, so that a rebuild gives the same state.\n\n\
     Examples:\n  sequor admin status\n  sequor admin rollback              to the newest checkpoint\n  \
     sequor admin rollback --to 40000   to the checkpoint at offset 40000; `sequor admin model` lists them\n  \
     SEQUOR_KEY=… sequor admin --url http://shop:9090 pause\n  \
@@ -319,17 +319,16 @@ impl AdminCommand {
         let reader = || AdminClient::new(&self.url, &self.auth);
         // Some changes are answered after long work, such as a compaction.
         let writer = || AdminClient::for_long_work(&self.url, &self.auth);
-        let mut response = match self.request.to_call() {
-            AdminCall::Get(path) => reader()?.get(&path)?,
+        let response: Value = match self.request.to_call() {
+            AdminCall::Get(path) => reader()?.get_json(&path)?,
             AdminCall::GetText(path) => {
                 std::io::copy(&mut reader()?.get(&path)?.into_reader(), &mut stdout())?;
                 return Ok(());
             }
-            AdminCall::Post(path, body) => writer()?.post(&path, &body)?,
-            AdminCall::Put(path, body) => writer()?.put(&path, &body)?,
-            AdminCall::Delete(path) => writer()?.delete(&path)?,
+            AdminCall::Post(path, body) => writer()?.post(&path, &body)?.json()?,
+            AdminCall::Put(path, body) => writer()?.put(&path, &body)?.json()?,
+            AdminCall::Delete(path) => writer()?.delete(&path)?.json()?,
         };
-        let response: Value = response.json()?;
         writeln!(stdout(), "{}", serde_json::to_string_pretty(&response)?)?;
         Ok(())
     }

@@ -79,7 +79,7 @@ impl ClusterCommand {
 impl StatusFlags {
     fn run(self) -> anyhow::Result<()> {
         let admin = AdminClient::new(&self.url, &self.auth)?;
-        let status: Value = admin.get("/admin/cluster")?.json()?;
+        let status: Value = admin.get_json("/admin/cluster")?;
         ensure!(status["cluster"].is_string(), admin.unexpected_response());
         let mut out = stdout().lock();
         if self.json {

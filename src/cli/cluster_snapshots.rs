@@ -83,7 +83,7 @@ impl SnapshotFlags {
         let config = cluster_member::connection_config(settings)?;
         let file = WorkFile::new(self.work_dir.as_deref(), settings)?;
         let admin = AdminClient::for_long_work(&self.url, &self.auth)?;
-        let NodeOfCluster { cluster, node, removed_through } = admin.get("/admin/cluster")?.json()?;
+        let NodeOfCluster { cluster, node, removed_through } = admin.get_json("/admin/cluster")?;
         ensure!(
             cluster == config.cluster,
             "{} is a node of the cluster {cluster:?}, and cluster.name is {:?}; pass the settings of the node",

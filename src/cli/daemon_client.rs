@@ -7,12 +7,15 @@ use awc::http::header::AUTHORIZATION;
 use awc::http::{Method, StatusCode};
 use awc::{Client, Connector};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sequor_client::Problem;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::client_auth::ClientAuth;
-use super::error_text::tls_error_in_io_error;
+use super::error_text::{escape_control_characters, tls_error_in_io_error};
 use crate::domain::Entry;
 use crate::http::describe_tls_error;
 use crate::ingest::write_entry;
@@ -22,6 +25,8 @@ use crate::metrics::ThreadRole;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// If the daemon rejects a request because of overload, the request is retried after this delay.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// A request that is rejected for this time is reported, and again after each further period.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Size limit of a response; pages of recommendations and metrics are far smaller.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
@@ -32,6 +37,8 @@ pub(super) struct DaemonClient {
     api: String,
     /// URL of the admin endpoint, if known.
     admin: Option<String>,
+    /// When a rejected request was last reported. Of many rejected requests, one is reported.
+    reported_at: Rc<Cell<Option<Instant>>>,
 }
 
 /// A request to a daemon.
@@ -158,7 +165,7 @@ impl DaemonClient {
             None => client.finish(),
         };
         let trimmed = |address: &str| address.trim_end_matches('/').to_owned();
-        Ok(Self { client, api: trimmed(api), admin: admin.map(trimmed) })
+        Ok(Self { client, api: trimmed(api), admin: admin.map(trimmed), reported_at: Rc::default() })
     }
 
     /// Sends a request to the API and reads the whole response.
@@ -202,14 +209,28 @@ impl DaemonClient {
 
     /// Like [`Self::send_until_accepted`]. Returns the body of the response.
     pub(super) async fn request_until_accepted(&self, request: ApiRequest) -> anyhow::Result<Vec<u8>> {
+        let start = Instant::now();
         loop {
             match self.send_request(request.clone()).await? {
-                (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, _) => {
+                (status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS), body) => {
+                    self.report_rejection(start, status, &body);
                     actix::clock::sleep(RETRY_DELAY).await;
                 }
                 (status, body) if status.is_success() => return Ok(body),
                 (status, body) => bail!("{} answers {status}: {}", request.path, String::from_utf8_lossy(&body)),
             }
+        }
+    }
+
+    /// Prints why a request that was first sent at `start` is still rejected.
+    fn report_rejection(&self, start: Instant, status: StatusCode, body: &[u8]) {
+        let since = self.reported_at.get().map_or(start, |reported_at| reported_at.max(start));
+        if since.elapsed() >= REPORT_INTERVAL {
+            self.reported_at.set(Some(Instant::now()));
+            let reason = serde_json::from_slice::<Problem>(body).map(|problem| problem.detail);
+            let reason = reason.unwrap_or_else(|_| "no reason given".to_owned());
+            let reason = escape_control_characters(&reason);
+            eprintln!("{} still refuses requests ({status}): {reason} Trying again until it accepts them.", self.api);
         }
     }
 
@@ -259,6 +280,9 @@ fn describe_send_error(error: &SendRequestError) -> String {
     match error {
         SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => {
             tls_error_in_io_error(error).map_or_else(|| error.to_string(), describe_tls_error)
+        }
+        SendRequestError::Response(error) => {
+            format!("the response is not HTTP ({error}); a server with TLS has an address with https://")
         }
         other => other.to_string(),
     }

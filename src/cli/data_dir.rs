@@ -1,7 +1,8 @@
 //! Helpers for commands that open a data directory or call the admin endpoint of a daemon.
 
-use anyhow::{Context, anyhow, ensure};
-use sequor_client::{Connection, ConnectionOptions, HttpRequest, HttpResponse, Method};
+use anyhow::{Context, anyhow, bail, ensure};
+use sequor_client::{Connection, ConnectionError, ConnectionOptions, HttpRequest, HttpResponse, Method};
+use serde::de::DeserializeOwned;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
 use std::path::Path;
@@ -122,7 +123,8 @@ pub(super) fn log_panics_at_debug_level() {
 const UNKNOWN_PATH: &str = "/problems/unknown-path";
 /// Time limit for a connection to an admin endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for the wait until a response of an admin endpoint begins.
+/// Time limit for a request to an admin endpoint and its response. For a response of any number of
+/// lines, it is the limit until the response begins.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Client of the admin endpoint of a daemon. It sends each request once.
@@ -131,35 +133,29 @@ pub(super) struct AdminClient {
 }
 
 impl AdminClient {
-    /// A client of the admin endpoint at `url`. A response must begin within a minute, but can be
-    /// of any length.
+    /// A client of the admin endpoint at `url`, with a time limit of a minute for each response.
     pub(super) fn new(url: &str, auth: &ClientAuth) -> anyhow::Result<Self> {
-        Self::with_limits(url, auth, CONNECT_TIMEOUT, Some(RESPONSE_TIMEOUT), None)
+        Self::with_limits(url, auth, CONNECT_TIMEOUT, Some(RESPONSE_TIMEOUT))
     }
 
     /// A client for requests that the daemon answers after work of any duration, such as a backup.
     pub(super) fn for_long_work(url: &str, auth: &ClientAuth) -> anyhow::Result<Self> {
-        Self::with_limits(url, auth, CONNECT_TIMEOUT, None, None)
+        Self::with_limits(url, auth, CONNECT_TIMEOUT, None)
     }
 
     /// A client with a time limit for whole requests.
     pub(super) fn with_timeout(url: &str, auth: &ClientAuth, timeout: Duration) -> anyhow::Result<Self> {
-        Self::with_limits(url, auth, timeout, None, Some(timeout))
+        Self::with_limits(url, auth, timeout, Some(timeout))
     }
 
     fn with_limits(
         url: &str,
         auth: &ClientAuth,
         connect_timeout: Duration,
-        response_timeout: Option<Duration>,
         timeout: Option<Duration>,
     ) -> anyhow::Result<Self> {
-        let limits = ConnectionOptions {
-            connect_timeout: Some(connect_timeout),
-            response_timeout,
-            timeout,
-            ..ConnectionOptions::default()
-        };
+        let limits =
+            ConnectionOptions { connect_timeout: Some(connect_timeout), timeout, ..ConnectionOptions::default() };
         Ok(Self { connection: auth.connect(url, limits)? })
     }
 
@@ -179,12 +175,24 @@ impl AdminClient {
         self.send(&HttpRequest::get(path))
     }
 
-    /// Reads lines of JSON, of any number.
+    /// Reads lines of JSON, of any number. The time limit ends when the response begins.
     pub(super) fn get_lines(&self, path: &str) -> anyhow::Result<impl Read + Send + 'static> {
-        let response = self.get(path)?;
-        let content_type = response.header("content-type").unwrap_or_default();
-        ensure!(content_type.starts_with("application/x-ndjson"), self.unexpected_response());
+        let response = self.accept(self.connection.open_stream(&HttpRequest::get(path)))?;
+        self.ensure_content_type(&response, "application/x-ndjson")?;
         Ok(response.into_reader())
+    }
+
+    /// Reads a JSON value.
+    pub(super) fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let mut response = self.get(path)?;
+        self.ensure_content_type(&response, "application/json")?;
+        Ok(response.json()?)
+    }
+
+    fn ensure_content_type(&self, response: &HttpResponse, expected: &str) -> anyhow::Result<()> {
+        let content_type = response.header("content-type").unwrap_or_default();
+        ensure!(content_type.starts_with(expected), self.unexpected_response());
+        Ok(())
     }
 
     /// The message that another server has answered.
@@ -192,13 +200,15 @@ impl AdminClient {
         format!("{} is not the admin endpoint of a Sequor daemon; check the URL", self.connection.base_url())
     }
 
+    fn send(&self, request: &HttpRequest<'_>) -> anyhow::Result<HttpResponse> {
+        self.accept(self.connection.send(request))
+    }
+
     /// Returns a successful response. Any other response becomes an error with the detail of the
     /// problem.
-    fn send(&self, request: &HttpRequest<'_>) -> anyhow::Result<HttpResponse> {
+    fn accept(&self, received: Result<HttpResponse, ConnectionError>) -> anyhow::Result<HttpResponse> {
         let url = self.connection.base_url();
-        let mut response = self
-            .connection
-            .send(request)
+        let mut response = received
             .with_context(|| format!("{url} does not answer; check that this is the URL of an admin endpoint"))?;
         let status = response.status();
         if status.is_success() {
@@ -206,6 +216,9 @@ impl AdminClient {
                 response.header("content-type").is_some_and(|content_type| content_type.starts_with("text/html"));
             ensure!(!is_page, self.unexpected_response());
             return Ok(response);
+        }
+        if let Some(location) = response.header("location").filter(|_| status.is_redirection()) {
+            bail!("{url} redirects to {location} ({status}); use the URL that answers there");
         }
         let body = response.bytes().unwrap_or_default();
         let problem = response.problem(&body);
@@ -215,6 +228,6 @@ impl AdminClient {
         } else {
             ""
         };
-        Err(anyhow!("{url} refused ({status}): {detail}{hint}"))
+        bail!("{url} refused ({status}): {detail}{hint}")
     }
 }

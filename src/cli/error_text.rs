@@ -8,7 +8,8 @@ use std::io;
 use crate::http::describe_tls_error;
 
 /// The messages of an error and of its causes. If a message already ends with the text of its
-/// cause, the cause is omitted. TLS errors are described in plain words.
+/// cause, the cause is omitted. TLS errors are described in plain words. Control characters, which
+/// the answer of a server or a file may contain, are escaped: a terminal would obey them.
 #[must_use]
 pub fn describe_error(error: &anyhow::Error) -> String {
     let mut text = String::new();
@@ -27,7 +28,20 @@ pub fn describe_error(error: &anyhow::Error) -> String {
             break;
         }
     }
-    text
+    escape_control_characters(&text)
+}
+
+/// Escapes control characters other than line breaks and tabs.
+pub(super) fn escape_control_characters(text: &str) -> String {
+    let is_harmless = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        if is_harmless(character) {
+            escaped.push(character);
+        } else {
+            escaped.extend(character.escape_default());
+        }
+        escaped
+    })
 }
 
 /// Whether a command failed because the reader of its output closed the pipe.
@@ -71,6 +85,12 @@ mod tests {
         assert_eq!(describe_error(&store.into()), "opening /x: permission denied");
         let error = Err::<(), _>(denied()).context("cannot read /y").unwrap_err();
         assert_eq!(describe_error(&error), "cannot read /y: permission denied");
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let error = anyhow::anyhow!("a\u{1b}[2J\u{7}\u{9b}\r\n\tü");
+        assert_eq!(describe_error(&error), "a\\u{1b}[2J\\u{7}\\u{9b}\\r\n\tü");
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Export {
         // The file replaces the target of a link, not the link.
         let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         ensure!(
+            !target.is_symlink(),
+            "cannot write {}: it is a link to a file that does not exist; create that file, or remove the link",
+            file.display()
+        );
+        ensure!(
             target.is_file() || !target.exists(),
             "cannot write {}: it exists and is not a regular file; name another file, or `-` for standard output",
             file.display()

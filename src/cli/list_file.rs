@@ -100,6 +100,8 @@ pub(super) struct ListFileWriter {
     file: BufWriter<File>,
     /// The user of the last complete line of an earlier run.
     last_user: Option<String>,
+    /// Number of lists of this run.
+    written_lists: usize,
 }
 
 impl ListFileWriter {
@@ -132,7 +134,7 @@ impl ListFileWriter {
         if complete_bytes == 0 && format == ListFileFormat::Csv {
             writeln!(file, "{CSV_HEADER}").with_context(context)?;
         }
-        Ok(Self { output: output.to_owned(), unfinished, format, progress, file, last_user })
+        Ok(Self { output: output.to_owned(), unfinished, format, progress, file, last_user, written_lists: 0 })
     }
 
     /// The user of the last complete line of an earlier run.
@@ -146,12 +148,22 @@ impl ListFileWriter {
 
     pub(super) fn write_list(&mut self, list: &UserList) -> anyhow::Result<()> {
         let line = self.format.line(list)?;
+        self.written_lists += 1;
         writeln!(self.file, "{line}").with_context(|| format!("cannot write {}", self.unfinished.display()))
     }
 
     /// Writes buffered lines to the file.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         self.file.flush().with_context(|| format!("cannot write {}", self.unfinished.display()))
+    }
+
+    /// Removes the unfinished file and the progress file, if they contain no list.
+    pub(super) fn discard_if_empty(self) -> anyhow::Result<()> {
+        if self.last_user.is_some() || self.written_lists > 0 {
+            return Ok(());
+        }
+        remove_file(&self.unfinished)?;
+        remove_file(self.progress.path())
     }
 
     /// Replaces the output file by the unfinished file, which is complete, or by a Parquet file of
@@ -167,13 +179,15 @@ impl ListFileWriter {
             ListFileFormat::Parquet => {
                 let lines = BufReader::new(File::open(&self.unfinished).with_context(context)?);
                 write_list_table(lines, &self.output).with_context(context)?;
-                std::fs::remove_file(&self.unfinished)
-                    .with_context(|| format!("cannot remove {}", self.unfinished.display()))?;
+                remove_file(&self.unfinished)?;
             }
         }
-        std::fs::remove_file(self.progress.path())
-            .with_context(|| format!("cannot remove {}", self.progress.path().display()))
+        remove_file(self.progress.path())
     }
+}
+
+fn remove_file(file: &Path) -> anyhow::Result<()> {
+    std::fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))
 }
 
 /// Never called, because [`ListFileFormat::of_file`] refuses the format in a build without it.
@@ -228,12 +242,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("lists.csv");
         let open = |arguments: &str| ListFileWriter::open(&output, ListFileFormat::Csv, &arguments.to_owned());
+        open("limit 1").unwrap().discard_if_empty().unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
         let mut writer = open("limit 2").unwrap();
         assert_eq!(writer.last_user(), None);
         writer.write_list(&list("ann", &["tea"])).unwrap();
         writer.file.write_all(b"bob,te").unwrap();
         writer.flush().unwrap();
-        drop(writer);
+        writer.discard_if_empty().unwrap();
         assert!(open("limit 3").is_err() && !output.exists());
         let mut writer = open("limit 2").unwrap();
         assert_eq!(writer.last_user(), Some("ann"));

@@ -123,7 +123,11 @@ impl RecommendLists {
             eprintln!("{}: continuing after {} lists", self.output.display(), counts.skipped);
         }
         let start = Instant::now();
-        self.write_lists(&source, remaining, &mut writer, &mut counts)?;
+        let written = self.write_lists(&source, remaining, &mut writer, &mut counts);
+        if let Err(error) = written {
+            writer.discard_if_empty()?;
+            return Err(error);
+        }
         writer.finish()?;
         report_counts(&counts, start)
     }

@@ -325,6 +325,10 @@ fn an_export_replaces_only_a_regular_file() {
     expect_success(run_on_data_dir(&data, &["export", link.to_str().unwrap()]));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&target).unwrap().lines().count(), 405);
+    fs::remove_file(&target).unwrap();
+    let refused = run_on_data_dir(&data, &["export", link.to_str().unwrap()]);
+    assert_fails(refused, &["is a link to a file that does not exist"]);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && !target.exists());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use crate::daemon::{DaemonHome, run_sequor, sequor_command};
 use crate::messages::stderr_text;
@@ -45,6 +46,36 @@ fn answer_with_an_empty_object(mut connection: TcpStream) {
     read_request(&mut connection);
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
     connection.write_all(format!("{head}{{}}").as_bytes()).unwrap();
+}
+
+/// Answers with a redirect, like a reverse proxy.
+fn answer_with_a_redirect(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let head = "HTTP/1.1 301 Moved Permanently\r\nlocation: https://recs.example.com/\r\ncontent-length: 0\r\n\r\n";
+    connection.write_all(head.as_bytes()).unwrap();
+}
+
+/// Answers 500 with control characters that a terminal obeys.
+fn answer_with_control_characters(mut connection: TcpStream) {
+    read_request(&mut connection);
+    connection.write_all(b"HTTP/1.1 500 Error\r\ncontent-length: 8\r\n\r\na\x1b[2Jb\x07\n").unwrap();
+}
+
+/// Answers 204, like a server that accepts everything.
+fn answer_without_content(mut connection: TcpStream) {
+    read_request(&mut connection);
+    connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+}
+
+/// Answers with a body that never ends, a byte after the other.
+fn answer_slowly(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+    let mut sent = connection.write_all(head);
+    while sent.is_ok() {
+        thread::sleep(Duration::from_millis(50));
+        sent = connection.write_all(b" ");
+    }
 }
 
 /// Reads requests and never answers.
@@ -101,10 +132,34 @@ fn a_server_that_never_answers_ends_the_command() {
 #[test]
 fn a_server_with_tls_needs_another_address() {
     let url = start_server(answer_with_a_tls_alert);
-    let output = run_sequor(&["health", "--url", &url]);
+    let home = DaemonHome::new();
+    let (users, lists) = (home.dir().join("users.txt"), home.dir().join("lists.csv"));
+    std::fs::write(&users, "ann\n").unwrap();
+    let recommend = ["recommend", "--users", users.to_str().unwrap(), "--output", lists.to_str().unwrap()];
+    for command in [&["health"][..], &recommend] {
+        let output = run_sequor(&[command, &["--url", &url]].concat());
+        let said = stderr_text(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("a server with TLS has an address with https://"), "{command:?}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(home.dir()).unwrap().count(), 1, "no file is left behind");
+}
+
+#[test]
+fn the_answer_of_another_server_is_explained() {
+    for (answer, reason) in [
+        (answer_with_a_redirect as fn(TcpStream), "redirects to https://recs.example.com/ (301 Moved Permanently)"),
+        (answer_without_content, "is not the admin endpoint of a Sequor daemon"),
+        (answer_with_control_characters, r"a\u{1b}[2Jb\u{7}"),
+    ] {
+        let output = run_sequor(&["admin", "status", "--url", &start_server(answer)]);
+        let said = stderr_text(&output);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
+        assert!(said.contains(reason), "{said}");
+    }
+    let output = run_sequor(&["health", "--timeout", "1s", "--url", &start_server(answer_slowly)]);
     let said = stderr_text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("a server with TLS has an address with https://"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("within the time limit"), "{said}");
 }
 
 #[test]

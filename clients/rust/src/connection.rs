@@ -61,8 +61,6 @@ pub struct ConnectionOptions {
     pub trusted: Option<TrustedCertificates>,
     /// Time limit for a new connection, including TLS.
     pub connect_timeout: Option<Duration>,
-    /// Time limit for the wait until a response begins.
-    pub response_timeout: Option<Duration>,
     /// Time limit for a request and its whole response.
     pub timeout: Option<Duration>,
 }
@@ -73,7 +71,6 @@ impl fmt::Debug for ConnectionOptions {
         formatter
             .debug_struct("ConnectionOptions")
             .field("connect_timeout", &self.connect_timeout)
-            .field("response_timeout", &self.response_timeout)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -148,7 +145,6 @@ impl Connection {
             .proxy(proxy)
             .user_agent(concat!("sequor-rust/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(options.connect_timeout)
-            .timeout_recv_response(options.response_timeout)
             .timeout_global(options.timeout)
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
@@ -173,12 +169,12 @@ impl Connection {
         self.run(request, false)
     }
 
-    /// Sends a request whose response has no end. The time limit covers the connection and the
-    /// head of the response.
+    /// Sends a request whose response can take any time. The time limit of a request is the limit
+    /// until the response begins.
     ///
     /// # Errors
     /// [`ConnectionError`] if there is no response.
-    pub(crate) fn open_stream(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, ConnectionError> {
+    pub fn open_stream(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, ConnectionError> {
         self.run(request, true)
     }
 

@@ -137,6 +137,7 @@ fn maintenance_problem(error: MaintenanceError) -> Problem {
     match error {
         MaintenanceError::Running => Problem::not_ready("A backup or a compaction is running.", RETRY_DELAY),
         MaintenanceError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY_DELAY),
+        MaintenanceError::Store(reason) if reason.is_disk_full() => Problem::disk_full(reason, RETRY_DELAY),
         MaintenanceError::Store(reason) => Problem::conflict(format!("{reason}.")),
         other => other.into(),
     }
