@@ -1,12 +1,12 @@
 //! The API key and the trusted certificates of commands that connect to a daemon.
 
-use anyhow::Context;
 use clap::Args;
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use sequor_client::{Connection, ConnectionOptions, TrustedCertificates};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use super::tls_client::{read_trusted_certificates, tls_client_config};
 
 /// Flags of every command that connects to a daemon.
 #[derive(Debug, Clone, Default, Args)]
@@ -29,10 +29,7 @@ impl ClientAuth {
 
     /// The certificates of `--ca`; `None` selects the built-in Mozilla roots.
     fn trusted_certificates(&self) -> anyhow::Result<Option<TrustedCertificates>> {
-        let Some(file) = &self.ca else { return Ok(None) };
-        let pem = std::fs::read(file).with_context(|| format!("cannot read --ca {}", file.display()))?;
-        let trusted = TrustedCertificates::from_pem(&pem);
-        Ok(Some(trusted.with_context(|| format!("cannot use --ca {}", file.display()))?))
+        self.ca.as_ref().map(|file| read_trusted_certificates("--ca", file)).transpose()
     }
 
     /// Connections to the daemon at `url`, with the key and the certificates of the flags and the
@@ -43,17 +40,6 @@ impl ClientAuth {
     }
 
     pub(super) fn awc_tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
-        let mut store = RootCertStore::empty();
-        match self.trusted_certificates()? {
-            Some(roots) => {
-                for root in roots.der() {
-                    store.add(root.to_vec().into()).context("--ca contains an invalid CA certificate")?;
-                }
-            }
-            None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?;
-        Ok(Arc::new(config.with_root_certificates(store).with_no_client_auth()))
+        tls_client_config(self.trusted_certificates()?.as_ref(), None)
     }
 }

@@ -50,11 +50,10 @@ impl RetryFlags {
         self.give_up_after.get().is_some_and(|limit| failing_for >= limit)
     }
 
-    /// Time limit for a request with its response. A daemon that accepts connections and never
+    /// Time limit for an answer, at most `longest`. A server that accepts connections and never
     /// answers must not delay the end.
-    fn response_timeout(self) -> Duration {
-        let limit = self.give_up_after.get().unwrap_or(RESPONSE_TIMEOUT);
-        limit.clamp(SHORTEST_RESPONSE_TIMEOUT, RESPONSE_TIMEOUT)
+    pub(super) fn limited(self, longest: Duration) -> Duration {
+        self.give_up_after.get().unwrap_or(longest).clamp(SHORTEST_RESPONSE_TIMEOUT, longest)
     }
 }
 
@@ -103,7 +102,7 @@ impl IngestInfo {
 impl EventSender {
     /// A sender for the API at `url`.
     pub(super) fn new(url: &str, auth: &ClientAuth, retry: RetryFlags) -> anyhow::Result<Self> {
-        let timeout = Some(retry.response_timeout());
+        let timeout = Some(retry.limited(RESPONSE_TIMEOUT));
         let limits = ConnectionOptions { connect_timeout: timeout, timeout, ..ConnectionOptions::default() };
         let connection = auth.connect(url, limits)?;
         Ok(Self { connection, url: url.to_owned(), retry })
@@ -253,7 +252,7 @@ mod tests {
     #[test]
     fn a_request_takes_no_longer_than_the_retries() {
         let timeout = |give_up_after: &str| {
-            RetryFlags { give_up_after: give_up_after.parse().unwrap() }.response_timeout().as_millis()
+            RetryFlags { give_up_after: give_up_after.parse().unwrap() }.limited(RESPONSE_TIMEOUT).as_millis()
         };
         assert_eq!(["3s", "5m", "off", "0s", "20ms"].map(timeout), [3000, 30_000, 30_000, 1000, 1000]);
     }

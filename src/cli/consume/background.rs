@@ -1,14 +1,16 @@
 //! The thread that keeps the connection to the queue, serves the metrics, and waits for signals.
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use super::consume_metrics::ConsumeMetrics;
 
@@ -19,11 +21,17 @@ const INTERRUPTED_EXIT_CODE: i32 = 130;
 pub(super) struct BackgroundLoop {
     handle: Handle,
     is_stopping: Arc<AtomicBool>,
+    answer_limit: Duration,
 }
 
 impl BackgroundLoop {
-    /// Starts the loop. With an address, it serves the metrics over HTTP.
-    pub(super) fn start(address: Option<SocketAddr>, metrics: Arc<ConsumeMetrics>) -> anyhow::Result<Self> {
+    /// Starts the loop. With an address, it serves the metrics over HTTP. `answer_limit` is the
+    /// longest time that the queue has for an answer.
+    pub(super) fn start(
+        address: Option<SocketAddr>,
+        metrics: Arc<ConsumeMetrics>,
+        answer_limit: Duration,
+    ) -> anyhow::Result<Self> {
         let listen = |address: SocketAddr| {
             TcpListener::bind(address).with_context(|| format!("cannot listen on --metrics-addr {address}"))
         };
@@ -46,12 +54,18 @@ impl BackgroundLoop {
         };
         std::thread::Builder::new().name("consume".to_owned()).spawn(run)?;
         let handle = receiver.recv().context("the background thread has failed")??;
-        Ok(Self { handle, is_stopping })
+        Ok(Self { handle, is_stopping, answer_limit })
     }
 
-    /// Runs a future on the loop and waits for its result.
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.handle.block_on(future)
+    /// Runs a request to the queue on the loop, and waits for its answer.
+    ///
+    /// # Errors
+    /// If the request fails, or there is no answer within the limit.
+    pub(super) fn ask<T>(&self, request: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let limit = self.answer_limit;
+        self.handle.block_on(async { timeout(limit, request).await }).unwrap_or_else(|_| {
+            bail!("no answer within {limit:?}; check the address, and whether the server expects TLS")
+        })
     }
 
     /// Whether a signal asked the command to stop.

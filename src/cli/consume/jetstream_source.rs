@@ -6,9 +6,9 @@ use async_nats::jetstream::{self, Message};
 use async_nats::{Client, ConnectOptions};
 use clap::Args;
 use futures_util::StreamExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::access_flags::{AccessFlags, Credentials};
 use super::queue_message::QueueMessage;
 use crate::cli::rejects::RowLocation;
 use crate::settings::Period;
@@ -17,8 +17,6 @@ use crate::settings::Period;
 const FIRST_MESSAGE_WAIT: Duration = Duration::from_secs(1);
 /// The longest time of one attempt to connect, and of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The first line of a credentials file of NATS.
-const CREDENTIALS_HEAD: &str = "-----BEGIN NATS USER JWT-----";
 
 /// Flags of a stream of NATS JetStream.
 #[derive(Debug, Clone, Args)]
@@ -34,12 +32,6 @@ pub(super) struct JetStreamFlags {
     /// kill, the messages of the last batch arrive again after this time.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     ack_wait: Period,
-    /// File with NATS credentials, or with one line `user:password`.
-    #[arg(long, value_name = "FILE")]
-    credentials: Option<PathBuf>,
-    /// PEM file with the root certificate of the servers.
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
 }
 
 /// A stream, and the messages that are not acknowledged yet.
@@ -53,9 +45,14 @@ pub(super) struct JetStreamSource {
 
 impl JetStreamSource {
     /// Connects to the server, and finds or creates the durable consumer.
-    pub(super) async fn open(server: &str, stream: &str, flags: &JetStreamFlags) -> anyhow::Result<Self> {
-        let client =
-            connect_options(flags)?.connect(server).await.with_context(|| format!("cannot connect to {server}"))?;
+    pub(super) async fn open(
+        server: &str,
+        stream: &str,
+        flags: &JetStreamFlags,
+        access: &AccessFlags,
+    ) -> anyhow::Result<Self> {
+        let client = connect_options(access)?.connect(server).await;
+        let client = client.with_context(|| format!("cannot connect to {}", without_password(server)))?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(REQUEST_TIMEOUT);
         let found = context.get_stream(stream).await.with_context(|| format!("cannot open the stream {stream}"))?;
@@ -125,11 +122,6 @@ impl JetStreamSource {
         Ok(())
     }
 
-    /// Forgets the messages that were read. The server delivers them again.
-    pub(super) fn forget_unacknowledged(&mut self) {
-        self.unacknowledged.clear();
-    }
-
     /// The number of messages in the stream that are not acknowledged.
     pub(super) async fn lag(&self) -> anyhow::Result<u64> {
         let info = self.consumer.get_info().await?;
@@ -137,21 +129,41 @@ impl JetStreamSource {
     }
 }
 
-fn connect_options(flags: &JetStreamFlags) -> anyhow::Result<ConnectOptions> {
+fn connect_options(access: &AccessFlags) -> anyhow::Result<ConnectOptions> {
     let mut options = ConnectOptions::new()
         .name("sequor consume")
         .connection_timeout(REQUEST_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT));
-    if let Some(file) = &flags.tls_ca {
-        std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    // The configuration reports what is wrong with the files.
+    access.tls_config()?;
+    if let Some(file) = &access.tls_ca {
         options = options.add_root_certificates(file.clone());
     }
-    let Some(file) = &flags.credentials else { return Ok(options) };
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    if text.contains(CREDENTIALS_HEAD) {
-        return options.credentials(&text).with_context(|| format!("invalid credentials in {}", file.display()));
+    if let Some((cert, key)) = access.identity() {
+        options = options.add_client_certificate(cert.to_owned(), key.to_owned());
     }
-    let expected = || format!("{} must contain NATS credentials, or one line `user:password`", file.display());
-    let (user, password) = text.trim_end().split_once(':').with_context(expected)?;
-    Ok(options.user_and_password(user.to_owned(), password.to_owned()))
+    Ok(match access.read_credentials()? {
+        Some(Credentials::Nats(text)) => options.credentials(&text).context("the NATS credentials are invalid")?,
+        Some(Credentials::Password(user, password)) => options.user_and_password(user, password),
+        None => options,
+    })
+}
+
+/// The address of a server without the user and the password that it may contain.
+fn without_password(server: &str) -> String {
+    match (server.split_once("://"), server.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => server.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_no_password() {
+        assert_eq!(without_password("nats://ann:p@ss@host:4222"), "nats://host:4222");
+        assert_eq!(without_password("tls://host"), "tls://host");
+    }
 }

@@ -3,29 +3,27 @@
 use anyhow::{Context, ensure};
 use clap::Args;
 use futures_util::future::join_all;
-use rskafka::BackoffConfig;
-use rskafka::client::ClientBuilder;
 use rskafka::client::error::{Error, ProtocolError};
 use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::record::RecordAndOffset;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access_flags::AccessFlags;
+use super::kafka_client::{self, KafkaBrokers, SaslMechanism};
 use super::queue_message::QueueMessage;
 use crate::cli::progress_file::ProgressFile;
 use crate::cli::rejects::RowLocation;
 
-/// Largest size of the records of one partition in one request. Memory is bounded by this size for
-/// each partition.
-const MAX_FETCH_BYTES: i32 = 1024 * 1024;
+/// Size limit of the records of all partitions in one batch. A broker sends a larger record alone.
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Bounds of the size of one partition's records in one batch.
+const FETCH_BYTES: RangeInclusive<usize> = 64 * 1024..=1024 * 1024;
 /// How long the broker waits for a first record, in milliseconds.
 const FETCH_WAIT_MS: i32 = 200;
-/// How long a request is tried again before it fails.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest pause between two attempts of a request.
-const MAX_REQUEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Flags of a topic of Kafka.
 #[derive(Debug, Clone, Args)]
@@ -33,6 +31,9 @@ pub(super) struct KafkaFlags {
     /// Progress file of a Kafka topic [default: TOPIC.consume in the current folder].
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// How --credentials are checked by a Kafka broker (SASL).
+    #[arg(long, value_name = "MECHANISM", default_value = "plain", requires = "credentials")]
+    sasl: SaslMechanism,
 }
 
 /// Content of the progress file.
@@ -63,8 +64,15 @@ pub(super) struct KafkaSource {
 
 impl KafkaSource {
     /// Connects to the brokers, and finds the positions of the partitions.
-    pub(super) async fn open(brokers: &str, topic: &str, flags: &KafkaFlags) -> anyhow::Result<Self> {
-        let source = format!("kafka://{brokers}/{topic}");
+    pub(super) async fn open(
+        brokers: &KafkaBrokers,
+        topic: &str,
+        flags: &KafkaFlags,
+        access: &AccessFlags,
+        answer_limit: Duration,
+    ) -> anyhow::Result<Self> {
+        // TLS does not change what is read.
+        let source = format!("kafka://{}/{topic}", brokers.addresses);
         let file = ProgressFile::for_file(Path::new(topic), ".consume", flags.state.as_deref());
         let mut progress: KafkaProgress = file.read_state()?.unwrap_or_default();
         ensure!(
@@ -74,14 +82,8 @@ impl KafkaSource {
             progress.source
         );
         progress.source.clone_from(&source);
-        let backoff = BackoffConfig {
-            max_backoff: MAX_REQUEST_PAUSE,
-            deadline: Some(REQUEST_DEADLINE),
-            ..BackoffConfig::default()
-        };
-        let addresses = brokers.split(',').map(str::to_owned).collect();
-        let client = ClientBuilder::new(addresses).client_id("sequor").backoff_config(backoff).build().await;
-        let client = client.with_context(|| format!("cannot connect to {source}"))?;
+        let client = kafka_client::connect(brokers, flags.sasl, access, answer_limit).await?;
+        let brokers = &brokers.addresses;
         let topics = client.list_topics().await.with_context(|| format!("cannot list the topics of {brokers}"))?;
         let found = topics.into_iter().find(|found| found.name == topic);
         let found = found.with_context(|| format!("the topic {topic} does not exist on {brokers}"))?;
@@ -99,7 +101,9 @@ impl KafkaSource {
 
     /// Reads the next records of all partitions. If there are none, waits a short time.
     pub(super) async fn next_batch(&mut self) -> anyhow::Result<Vec<QueueMessage>> {
-        let fetched = join_all(self.partitions.iter_mut().map(Partition::fetch)).await;
+        let bytes = (MAX_BATCH_BYTES / self.partitions.len().max(1)).clamp(*FETCH_BYTES.start(), *FETCH_BYTES.end());
+        let bytes = i32::try_from(bytes)?;
+        let fetched = join_all(self.partitions.iter_mut().map(|partition| partition.fetch(bytes))).await;
         let mut messages = Vec::new();
         for (partition, records) in self.partitions.iter().zip(fetched) {
             let number = partition.client.partition();
@@ -120,11 +124,6 @@ impl KafkaSource {
         self.file.write_state_synced(&self.progress)
     }
 
-    /// Forgets the records that were read and not acknowledged. They are read again.
-    pub(super) fn forget_unacknowledged(&mut self) {
-        self.partitions.iter_mut().for_each(|partition| partition.read_through = partition.next_offset);
-    }
-
     /// The number of records that are not acknowledged, as of the last request.
     pub(super) fn lag(&self) -> u64 {
         let lags = self.partitions.iter().map(|partition| partition.end_offset.saturating_sub(partition.next_offset));
@@ -135,8 +134,8 @@ impl KafkaSource {
 impl Partition {
     /// Reads records from the position on. If the position does not exist any more, continues with
     /// the first record that exists.
-    async fn fetch(&mut self) -> anyhow::Result<Vec<RecordAndOffset>> {
-        let fetched = self.client.fetch_records(self.read_through, 1..MAX_FETCH_BYTES, FETCH_WAIT_MS).await;
+    async fn fetch(&mut self, bytes: i32) -> anyhow::Result<Vec<RecordAndOffset>> {
+        let fetched = self.client.fetch_records(self.read_through, 1..bytes, FETCH_WAIT_MS).await;
         let (records, end_offset) = match fetched {
             Ok(fetched) => fetched,
             Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {
@@ -147,7 +146,7 @@ impl Partition {
                     self.read_through
                 );
                 self.read_through = earliest;
-                self.client.fetch_records(earliest, 1..MAX_FETCH_BYTES, FETCH_WAIT_MS).await?
+                self.client.fetch_records(earliest, 1..bytes, FETCH_WAIT_MS).await?
             }
             Err(error) => return Err(error.into()),
         };

@@ -1,8 +1,10 @@
 //! `sequor consume`: sends the messages of a stream to a daemon as events, each message once.
 
+mod access_flags;
 mod background;
 mod consume_metrics;
 mod jetstream_source;
+mod kafka_client;
 mod kafka_source;
 mod message_sender;
 mod queue_message;
@@ -16,14 +18,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use access_flags::AccessFlags;
 use background::BackgroundLoop;
 use consume_metrics::ConsumeMetrics;
 use jetstream_source::JetStreamFlags;
 use kafka_source::KafkaFlags;
 use message_sender::{ConsumedFormat, MessageSender};
-use queue_source::{QueueSource, SourceAddress};
+use queue_source::{QueueSource, SourceAddress, SourceSettings};
 
 use super::client_auth::ClientAuth;
+use super::error_text::describe_error;
 use super::event_sender::{EventSender, RetryFlags};
 use super::file_flags::FileFlags;
 use super::flags::{self, SettingFlags};
@@ -35,6 +39,8 @@ use crate::ingest::{MessageFormat, Preset};
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failed request to the queue.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The longest time for an answer of the queue. A batch has up to 16 MiB.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Largest size of the file of rejected messages.
 const MAX_FAULTS_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -48,11 +54,12 @@ const MAX_FAULTS_BYTES: u64 = 64 * 1024 * 1024;
     sequor consume nats://127.0.0.1:4222/EVENTS\n  \
     sequor consume nats://127.0.0.1:4222/CLICKS --map user=uid,item=sku,time=at --type click --filter 'shop.clicks.>'\n  \
     sequor consume nats://127.0.0.1:4222/TRACKING --format segment --metrics-addr 127.0.0.1:9464\n  \
-    sequor consume kafka://127.0.0.1:9092/shop-events --state /var/lib/sequor/shop-events.consume"
+    sequor consume kafka://127.0.0.1:9092/shop-events --state /var/lib/sequor/shop-events.consume\n  \
+    sequor consume kafka+tls://broker.example.com:9093/shop-events --credentials /etc/sequor/kafka --sasl scram-sha-512"
 )]
 pub(super) struct Consume {
-    /// Stream to read: nats://HOST:PORT/STREAM, tls://HOST:PORT/STREAM, or
-    /// kafka://HOST:PORT/TOPIC. Several brokers are separated by commas.
+    /// Stream to read: nats://HOST:PORT/STREAM or kafka://HOST:PORT/TOPIC; with TLS,
+    /// tls://HOST:PORT/STREAM or kafka+tls://HOST:PORT/TOPIC. Several brokers are separated by commas.
     #[arg(value_name = "SOURCE")]
     source: String,
     /// URL of the API of the running daemon.
@@ -62,6 +69,8 @@ pub(super) struct Consume {
     auth: ClientAuth,
     #[command(flatten)]
     retry: RetryFlags,
+    #[command(flatten)]
+    access: AccessFlags,
     #[command(flatten)]
     jetstream: JetStreamFlags,
     #[command(flatten)]
@@ -108,12 +117,16 @@ impl Consume {
         sender.ingest_info()?.iter().for_each(|info| info.add_kinds(&mut rules.kinds));
         let rejects = RejectReport::with_bounded_file(&self.reject_flags, MAX_FAULTS_BYTES)?;
         let metrics = Arc::new(ConsumeMetrics::default());
-        let background = BackgroundLoop::start(self.metrics_addr, Arc::clone(&metrics))?;
-        let source = background.block_on(QueueSource::open(&address, &self.jetstream, &self.kafka))?;
+        let answer_limit = self.retry.limited(ANSWER_LIMIT);
+        let background = BackgroundLoop::start(self.metrics_addr, Arc::clone(&metrics), answer_limit)?;
         let batch = usize::try_from(self.batch)?;
         let messages =
             MessageSender::new(sender, format, rules, rejects, Arc::clone(&metrics), address.name().to_owned(), batch);
-        ConsumeLoop { background, source, messages, metrics, batch, once: self.once, give_up_after: self.retry }.run()
+        let settings =
+            SourceSettings { address, access: self.access, jetstream: self.jetstream, kafka: self.kafka, answer_limit };
+        let source = Some(background.ask(settings.open())?);
+        let (once, give_up_after) = (self.once, self.retry);
+        ConsumeLoop { background, settings, source, messages, metrics, batch, once, give_up_after }.run()
     }
 
     /// The format of the messages.
@@ -135,7 +148,9 @@ impl Consume {
 /// A running consumption.
 struct ConsumeLoop {
     background: BackgroundLoop,
-    source: QueueSource,
+    settings: SourceSettings,
+    /// `None` after a failure: the next attempt connects again.
+    source: Option<QueueSource>,
     messages: MessageSender,
     metrics: Arc<ConsumeMetrics>,
     batch: usize,
@@ -152,13 +167,13 @@ impl ConsumeLoop {
                 Ok(_) => failing_since = None,
                 Err(BatchError::Queue(error)) => {
                     let since = *failing_since.get_or_insert_with(|| {
-                        eprintln!("the queue does not answer: {error:#}; retrying");
+                        eprintln!("reading failed: {}; retrying", describe_error(&error));
                         Instant::now()
                     });
                     if self.give_up_after.is_exceeded_by(since.elapsed()) {
                         return Err(error.context("gave up (--give-up-after)"));
                     }
-                    self.source.forget_unacknowledged();
+                    self.source = None;
                     std::thread::sleep(RETRY_PAUSE);
                 }
                 Err(BatchError::Daemon(error)) => return Err(error),
@@ -173,15 +188,20 @@ impl ConsumeLoop {
 
     /// Reads a batch, sends its events, and acknowledges it. Returns the number of messages.
     fn consume_batch(&mut self) -> Result<usize, BatchError> {
-        let batch = self.background.block_on(self.source.next_batch(self.batch)).map_err(BatchError::Queue)?;
+        let Self { background, settings, source, messages, metrics, .. } = self;
+        let source = match source {
+            Some(source) => source,
+            None => source.insert(background.ask(settings.open()).map_err(BatchError::Queue)?),
+        };
+        let batch = background.ask(source.next_batch(self.batch)).map_err(BatchError::Queue)?;
         if !batch.is_empty() {
-            self.messages.send(&batch).map_err(BatchError::Daemon)?;
+            messages.send(&batch).map_err(BatchError::Daemon)?;
         }
         // Records of Kafka without a value are left out of the batch, and acknowledged, too.
-        self.background.block_on(self.source.acknowledge()).map_err(BatchError::Queue)?;
-        self.metrics.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let lag = self.background.block_on(self.source.lag()).map_err(BatchError::Queue)?;
-        self.metrics.lag.store(lag, Ordering::Relaxed);
+        background.ask(source.acknowledge()).map_err(BatchError::Queue)?;
+        metrics.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let lag = background.ask(source.lag()).map_err(BatchError::Queue)?;
+        metrics.lag.store(lag, Ordering::Relaxed);
         Ok(batch.len())
     }
 

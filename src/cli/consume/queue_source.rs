@@ -1,8 +1,11 @@
 //! The source of messages: a stream of NATS JetStream, or a topic of Kafka.
 
 use anyhow::{Context, bail, ensure};
+use std::time::Duration;
 
+use super::access_flags::AccessFlags;
 use super::jetstream_source::{JetStreamFlags, JetStreamSource};
+use super::kafka_client::KafkaBrokers;
 use super::kafka_source::{KafkaFlags, KafkaSource};
 use super::queue_message::QueueMessage;
 
@@ -11,8 +14,8 @@ use super::queue_message::QueueMessage;
 pub(super) enum SourceAddress {
     /// The address of a server, and the name of a stream.
     JetStream(String, String),
-    /// The addresses of brokers, separated by commas, and the name of a topic.
-    Kafka(String, String),
+    /// The addresses of brokers, and the name of a topic.
+    Kafka(KafkaBrokers, String),
 }
 
 impl SourceAddress {
@@ -21,7 +24,12 @@ impl SourceAddress {
     /// # Errors
     /// If the scheme is unknown, or a part is absent.
     pub(super) fn parse(address: &str) -> anyhow::Result<Self> {
-        const EXPECTED: &str = "write nats://HOST:PORT/STREAM, tls://HOST:PORT/STREAM or kafka://HOST:PORT/TOPIC";
+        const EXPECTED: &str = "write nats://HOST:PORT/STREAM, tls://HOST:PORT/STREAM, kafka://HOST:PORT/TOPIC or \
+            kafka+tls://HOST:PORT/TOPIC";
+        ensure!(
+            !(address.starts_with("kafka") && address.contains('@')),
+            "the address of a broker has no user; write the line `user:password` to a file, and name it with --credentials"
+        );
         let invalid = || format!("invalid source {address}: {EXPECTED}");
         let (scheme, rest) = address.split_once("://").with_context(invalid)?;
         let (host, name) = rest.split_once('/').with_context(invalid)?;
@@ -29,7 +37,10 @@ impl SourceAddress {
         match scheme {
             "nats" | "tls" if !name.contains('.') => Ok(Self::JetStream(format!("{scheme}://{host}"), name.to_owned())),
             "nats" | "tls" => bail!("{}", invalid()),
-            "kafka" => Ok(Self::Kafka(host.to_owned(), name.to_owned())),
+            "kafka" | "kafka+tls" => {
+                let brokers = KafkaBrokers { addresses: host.to_owned(), uses_tls: scheme == "kafka+tls" };
+                Ok(Self::Kafka(brokers, name.to_owned()))
+            }
             _ => bail!("invalid source {address}: unknown scheme `{scheme}`; {EXPECTED}"),
         }
     }
@@ -42,6 +53,31 @@ impl SourceAddress {
     }
 }
 
+/// A source, and how to reach it.
+pub(super) struct SourceSettings {
+    pub(super) address: SourceAddress,
+    pub(super) access: AccessFlags,
+    pub(super) jetstream: JetStreamFlags,
+    pub(super) kafka: KafkaFlags,
+    /// The longest time for an answer.
+    pub(super) answer_limit: Duration,
+}
+
+impl SourceSettings {
+    /// Connects to the server or the brokers, and finds the position in the source. Messages that
+    /// were read and not acknowledged are read again.
+    pub(super) async fn open(&self) -> anyhow::Result<QueueSource> {
+        Ok(match &self.address {
+            SourceAddress::JetStream(server, stream) => QueueSource::JetStream(Box::new(
+                JetStreamSource::open(server, stream, &self.jetstream, &self.access).await?,
+            )),
+            SourceAddress::Kafka(brokers, topic) => QueueSource::Kafka(Box::new(
+                KafkaSource::open(brokers, topic, &self.kafka, &self.access, self.answer_limit).await?,
+            )),
+        })
+    }
+}
+
 /// An open source.
 pub(super) enum QueueSource {
     JetStream(Box<JetStreamSource>),
@@ -49,21 +85,6 @@ pub(super) enum QueueSource {
 }
 
 impl QueueSource {
-    pub(super) async fn open(
-        address: &SourceAddress,
-        jetstream: &JetStreamFlags,
-        kafka: &KafkaFlags,
-    ) -> anyhow::Result<Self> {
-        Ok(match address {
-            SourceAddress::JetStream(server, stream) => {
-                Self::JetStream(Box::new(JetStreamSource::open(server, stream, jetstream).await?))
-            }
-            SourceAddress::Kafka(brokers, topic) => {
-                Self::Kafka(Box::new(KafkaSource::open(brokers, topic, kafka).await?))
-            }
-        })
-    }
-
     /// Reads the next messages: up to `limit`, or of Kafka about a MiB for each partition. If there
     /// are none, waits a short time.
     pub(super) async fn next_batch(&mut self, limit: usize) -> anyhow::Result<Vec<QueueMessage>> {
@@ -78,14 +99,6 @@ impl QueueSource {
         match self {
             Self::JetStream(source) => source.acknowledge().await,
             Self::Kafka(source) => source.acknowledge(),
-        }
-    }
-
-    /// Forgets the messages that were read and not acknowledged. They are read again.
-    pub(super) fn forget_unacknowledged(&mut self) {
-        match self {
-            Self::JetStream(source) => source.forget_unacknowledged(),
-            Self::Kafka(source) => source.forget_unacknowledged(),
         }
     }
 
@@ -106,12 +119,17 @@ mod tests {
     fn an_address_names_server_and_stream() {
         let parsed = SourceAddress::parse("nats://u:p@host:4222/EVENTS").unwrap();
         assert_eq!(parsed, SourceAddress::JetStream("nats://u:p@host:4222".to_owned(), "EVENTS".to_owned()));
-        let parsed = SourceAddress::parse("kafka://a:9092,b:9092/shop.events").unwrap();
-        assert_eq!(parsed, SourceAddress::Kafka("a:9092,b:9092".to_owned(), "shop.events".to_owned()));
+        for (scheme, uses_tls) in [("kafka", false), ("kafka+tls", true)] {
+            let parsed = SourceAddress::parse(&format!("{scheme}://a:9092,b:9092/shop.events")).unwrap();
+            let brokers = KafkaBrokers { addresses: "a:9092,b:9092".to_owned(), uses_tls };
+            assert_eq!(parsed, SourceAddress::Kafka(brokers, "shop.events".to_owned()));
+        }
         for address in ["host:4222/EVENTS", "nats://host:4222", "nats://host/", "nats:///EVENTS", "nats://host/a.b"] {
             assert!(SourceAddress::parse(address).is_err(), "{address}");
         }
         let error = SourceAddress::parse("http://host/EVENTS").unwrap_err().to_string();
         assert!(error.contains("unknown scheme `http`"), "{error}");
+        let error = SourceAddress::parse("kafka+tls://ann:secret@host:9093/shop").unwrap_err().to_string();
+        assert!(error.contains("--credentials") && !error.contains("secret"), "{error}");
     }
 }
