@@ -57,8 +57,8 @@ pub(super) struct Import {
     #[command(flatten)]
     retry: RetryFlags,
     /// The files contain items: CSV with the columns item_id, categories, brand, price, tags,
-    /// available, published, expires (lists separated by |), or NDJSON in the format of POST
-    /// /v1/items.
+    /// available, published, expires, title, url, image (lists separated by |), or NDJSON in the
+    /// format of POST /v1/items.
     #[arg(long)]
     items: bool,
     /// Format of an analytics tool or a shop system. It replaces --items, --map, --type and

@@ -71,12 +71,17 @@ impl KeyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.request {
             KeyRequest::Create { name, scopes, rate, flags } => {
-                let (key, secret) =
-                    KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
+                let dir = data_dir(&flags)?;
+                let (key, secret) = KeyFile::in_dir(&dir).create(&name, scopes, rate, Clock::system().now())?;
                 // Only the key goes to standard output, so that a script can redirect it without
                 // displaying it.
                 writeln!(stdout(), "{}", secret.reveal())?;
-                eprintln!("created key {} for {}; it is not shown again", key.id, key.name);
+                eprintln!(
+                    "created key {} for {} in {}; it is not shown again. A daemon with another --data-dir does not know it",
+                    key.id,
+                    key.name,
+                    dir.display()
+                );
             }
             KeyRequest::Token { user, key, expires_in } => {
                 let period = expires_in.get().context("a user token must expire; name a period such as 1h")?;

@@ -1,11 +1,12 @@
 //! Maps the field names and the time format of a foreign file to the fields of an event.
 
+use super::number_text::{id_from_number, number_text};
 use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
 use super::validation::{RawEvent, missing_field_error, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::Attributes;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -255,14 +256,9 @@ impl ColumnMapping {
             match lookup_path(object, self.mapped_name(field).unwrap_or(field.json_name())) {
                 None | Some(Value::Null) => Ok(None),
                 Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
-                Some(Value::Number(number)) if field.is_id() && !is_exact(number) => Err(ValidationError::new(
-                    field.json_name(),
-                    ValidationErrorCode::WrongType,
-                    format!(
-                        "`{}` has more digits than a JSON number holds exactly; write it as a string",
-                        field.json_name()
-                    ),
-                )),
+                Some(Value::Number(number)) if field.is_id() => {
+                    Ok(Some(Cow::Owned(id_from_number(field.json_name(), number)?)))
+                }
                 Some(Value::Number(number)) => Ok(Some(Cow::Owned(number_text(number)))),
                 Some(_) => Err(ValidationError::new(
                     field.json_name(),
@@ -274,22 +270,6 @@ impl ColumnMapping {
         let properties = object.get("properties").filter(|properties| properties.is_object());
         Ok(RawEvent { properties: properties.map(|properties| Cow::Owned(properties.to_string())), ..event })
     }
-}
-
-/// Whether no other integer can have been read as this number. Integers of 64 bits are exact, but a
-/// float of 2^53 or more stands for several integers.
-fn is_exact(number: &Number) -> bool {
-    !number.is_f64() || number.as_f64().is_some_and(|value| value.abs() < 9_007_199_254_740_992.0)
-}
-
-/// The text of a number. A whole number has no fraction, because data frames store integers as
-/// floats if some are absent.
-fn number_text(number: &Number) -> String {
-    let mut text = number.to_string();
-    if text.ends_with(".0") {
-        text.truncate(text.len() - 2);
-    }
-    text
 }
 
 /// The member with this name, or at this path of names separated by dots.

@@ -33,6 +33,7 @@ mod json;
 mod json_scanner;
 mod line_reader;
 mod message_format;
+mod number_text;
 #[cfg(feature = "parquet")]
 mod parquet_file;
 mod presets;

@@ -1,5 +1,6 @@
 //! Fields of products in the messages of tracking tools: item id, price, quantity and currency.
 
+use super::number_text::id_from_number;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{EventDetails, EventKind};
 use serde_json::{Map, Value};
@@ -10,6 +11,9 @@ const ITEM_ID_PROPERTIES: [&str; 5] = ["product_id", "sku", "id", "asset_id", "a
 
 /// The text of a field. Numbers are accepted, because sites use them as ids. An empty text is
 /// `None`.
+///
+/// # Errors
+/// If the value is neither, or a number that is not exact.
 pub(super) fn parse_text<'v>(
     field: &'static str,
     value: Option<&'v Value>,
@@ -17,7 +21,7 @@ pub(super) fn parse_text<'v>(
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.as_str().into())),
-        Some(Value::Number(number)) => Ok(Some(number.to_string().into())),
+        Some(Value::Number(number)) => Ok(Some(id_from_number(field, number)?.into())),
         Some(_) => {
             Err(ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a string")))
         }

@@ -6,7 +6,7 @@ use crate::domain::Timestamp;
 use crate::ingest::items::parse_object;
 use crate::ingest::product_fields::parse_text;
 use crate::ingest::timestamp::{TimeFormat, TimeUnit};
-use crate::ingest::validation::missing_field_error;
+use crate::ingest::validation::{missing_field_error, printable_excerpt};
 use crate::ingest::validation_error::{ValidationError, ValidationErrorCode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -48,6 +48,11 @@ pub(super) fn convert(
     record: &mut ConvertedRecord,
 ) -> Result<(), ValidationError> {
     let visit = parse_object(text)?;
+    if visit.get("result").and_then(Value::as_str) == Some("error") {
+        let message = visit.get("message").and_then(Value::as_str).unwrap_or_default();
+        let reason = format!("the file has no visits, but an error of Matomo: {}", printable_excerpt(message));
+        return Err(ValidationError::new("result", ValidationErrorCode::WrongType, reason));
+    }
     let id = parse_text("idVisit", visit.get("idVisit"))?.ok_or_else(|| missing_field_error("idVisit"))?;
     let user = match parse_text("userId", visit.get("userId"))? {
         Some(user) => Some(user),

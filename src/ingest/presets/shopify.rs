@@ -19,6 +19,8 @@ struct ShopifyProduct {
     item: ItemFields,
     /// The line of its last row.
     line: u64,
+    /// Whether its first row is invalid, which holds the fields of the product.
+    is_rejected: bool,
     is_published: bool,
     has_variants: bool,
     /// Whether a variant can be bought.
@@ -33,28 +35,29 @@ impl ShopifyRows {
     /// Adds a row. Returns the product before it, if the row begins another product.
     ///
     /// # Errors
-    /// If the row has no handle or an invalid price. The product is kept without the row.
+    /// If the row has no handle or an invalid price. A product whose first row is invalid is left out;
+    /// otherwise, it is kept without the row.
     pub(super) fn push(
         &mut self,
         line: u64,
         fields: &SourceFields,
     ) -> (Option<JoinedProduct>, Result<(), ValidationError>) {
-        let handle = fields.text(&["handle", "url_handle"]);
-        let is_next = |open: &mut ShopifyProduct| handle.is_some_and(|handle| handle != open.handle);
-        let finished = self.0.take_if(is_next).map(ShopifyProduct::finish);
-        if let (None, Some(handle)) = (&self.0, handle) {
-            self.0 = Some(ShopifyProduct::new(handle));
-        }
-        let outcome = match &mut self.0 {
-            Some(open) => open.add_row(line, fields),
-            None => Err(missing_field_error("Handle")),
+        let Some(handle) = fields.text(&["handle", "url_handle"]) else {
+            return (None, Err(missing_field_error("Handle")));
         };
+        let finished = self.0.take_if(|open| open.handle != handle).and_then(ShopifyProduct::finish);
+        let (open, is_first) = match &mut self.0 {
+            Some(open) => (open, false),
+            None => (self.0.insert(ShopifyProduct::new(handle)), true),
+        };
+        let outcome = open.add_row(line, fields);
+        open.is_rejected |= is_first && outcome.is_err();
         (finished, outcome)
     }
 
     /// The last product.
     pub(super) fn finish(&mut self) -> Option<JoinedProduct> {
-        self.0.take().map(ShopifyProduct::finish)
+        self.0.take().and_then(ShopifyProduct::finish)
     }
 }
 
@@ -64,6 +67,7 @@ impl ShopifyProduct {
             handle: handle.to_owned(),
             item: ItemFields::new(handle),
             line: 0,
+            is_rejected: false,
             is_published: true,
             has_variants: false,
             is_sellable: false,
@@ -93,9 +97,13 @@ impl ShopifyProduct {
         Ok(())
     }
 
-    fn finish(mut self) -> JoinedProduct {
+    /// The product; `None` if it is rejected.
+    fn finish(mut self) -> Option<JoinedProduct> {
+        if self.is_rejected {
+            return None;
+        }
         self.item.set("available", Some(self.is_published && (self.is_sellable || !self.has_variants)));
-        (self.line, self.item.into_object())
+        Some((self.line, self.item.into_object()))
     }
 }
 

@@ -183,7 +183,7 @@ fn matomo_errors_name_line_and_action() {
     let expected = [
         (Some(1), Some("timestamp"), Missing),
         (Some(2), None, WrongType),
-        (Some(3), Some("idVisit"), Missing),
+        (Some(3), Some("result"), WrongType),
         (Some(5), None, Syntax),
     ];
     assert_eq!(read.error_codes(), expected);
@@ -367,14 +367,25 @@ fn shopify_sample() {
     let available: Vec<_> = changes.iter().map(|change| item(change).1.available).collect();
     assert_eq!(available, [true, false, false], "the second is sold out, the third is a draft");
 
-    let text = "Handle,Title,Variant Price\n,Nameless,1\na,A,4\na,,dear\na,,3\nb,B\n";
+    // A row without a handle belongs to no product. Further rows do not complete a product whose first
+    // row is invalid: only that row has its fields.
+    let text = "Handle,Title,Variant Price\n,Nameless,1\na,A,4\na,,dear\na,,3\nb,B\n,Other,2\nc,C,-8\nc,,7\n";
     let (changes, errors) = with_file("a.csv", text.as_bytes(), |file| read_items(Preset::Shopify, file));
     assert_eq!(
         changes.iter().map(|change| (item(change).0, item(change).1.price)).collect::<Vec<_>>(),
         [("a", Some(3.0))]
     );
     let found: Vec<_> = errors.iter().map(|error| (error.line, error.field)).collect();
-    assert_eq!(found, [(Some(2), Some("Handle")), (Some(4), Some("Variant Price")), (Some(6), None)]);
+    assert_eq!(
+        found,
+        [
+            (Some(2), Some("Handle")),
+            (Some(4), Some("Variant Price")),
+            (Some(6), None),
+            (Some(7), Some("Handle")),
+            (Some(8), Some("Variant Price"))
+        ]
+    );
     // The names of the columns in newer exports.
     let text = "Title,URL handle,Product image URL,Price,Inventory tracker,Inventory quantity,Continue selling when out of stock,Status\n\
         Tea,tea,https://cdn.example/t.jpg,4.50,shopify,0,DENY,Active\nTea,tea,,5,shopify,0,CONTINUE,Active\n";
