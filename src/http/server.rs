@@ -27,7 +27,7 @@ use crate::http::origins::OriginRecorder;
 use crate::http::periodic::PeriodicTasks;
 use crate::http::rate_limits::{RateLimitSettings, RateLimits};
 use crate::http::router::{self, admin_routes, public_routes};
-use crate::http::schema::error_mapping::json_problem;
+use crate::http::schema::error_mapping::{json_problem, query_problem};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::http::status::history::StatusSampler;
@@ -41,7 +41,6 @@ use crate::services::reports::ReportService;
 use crate::actors::system::System;
 use crate::auth::{KeyError, KeyStore};
 use crate::clock::Clock;
-use crate::domain::describe_type_error;
 use crate::http::middleware::auth;
 use crate::http::middleware::check_request;
 use crate::http::middleware::cluster_headers::{self, OFFSET_HEADER, STALE_HEADER};
@@ -404,10 +403,7 @@ fn serve_endpoint(
                     .limit(max_body)
                     .error_handler(move |error, _| json_problem(&error, max_body).into()),
             )
-            .app_data(QueryConfig::default().error_handler(|error, _| {
-                Problem::invalid_parameter("query", describe_type_error(&error.to_string(), "a list of parameters"))
-                    .into()
-            }))
+            .app_data(QueryConfig::default().error_handler(|error, _| query_problem(&error.to_string()).into()))
             .app_data(
                 PathConfig::default()
                     .error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()),

@@ -108,7 +108,7 @@ fn live_and_stored_sessions_are_listed() {
     assert_eq!(users(&both), [("user11".to_owned(), true), ("user1".to_owned(), false)]);
     assert_eq!(users(&get("/admin/sessions?user=nobody")), []);
     for (path, field) in
-        [("/admin/sessions?limit=0", "limit"), ("/admin/items?limit=1001", "limit"), ("/admin/sessions?u=1", "query")]
+        [("/admin/sessions?limit=0", "limit"), ("/admin/items?limit=1001", "limit"), ("/admin/sessions?u=1", "u")]
     {
         let rejected = daemon.get_admin(path);
         assert_eq!((rejected.status, &rejected.json()["field"]), (400, &json!(field)), "{path}");

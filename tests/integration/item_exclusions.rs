@@ -74,26 +74,26 @@ fn items_that_were_shown_too_often_make_room_for_others() {
     let home = DaemonHome::new();
     let daemon = start_with_old_purchases(&home);
     let shown = |parameters: &str| {
-        let list = daemon.get(&format!("/v1/users/ann/recommendations?limit=4{parameters}"));
+        let list = daemon.get(&format!("/v1/users/ann/recommendations?{parameters}"));
         let offset = daemon.next_offset();
         daemon.wait_until_learned(offset);
         list
     };
-    let first = shown("").item_ids();
+    let first = shown("limit=4").item_ids();
     for _ in 0..2 {
-        assert_eq!(shown("&max_impressions=9/1h").item_ids(), first);
+        assert_eq!(shown("limit=4&max_impressions=9/1h").item_ids(), first);
     }
     crate::daemon::wait_for("the impressions", || (daemon.next_offset() == 206).then_some(()));
     daemon.wait_until_learned(206);
-    let rotated = shown("&max_impressions=3/1h");
+    let rotated = shown("limit=4&max_impressions=3/1h");
     assert!(rotated.item_ids().iter().all(|item| !first.contains(item)), "{first:?} {:?}", rotated.item_ids());
     assert_eq!(rotated.json()["removed"]["fatigued"], 4);
     // An event on an item starts its count again.
     daemon.send_events(&[event_of_kind("click", "ann", &first[0], "view")]);
     daemon.wait_until_learned(daemon.next_offset());
-    let again = shown("&max_impressions=3/1h").item_ids();
+    let again = shown("limit=4&max_impressions=3/1h").item_ids();
     assert!(first[1..].iter().all(|item| !again.contains(item)), "{again:?}");
-    let all = shown("&max_impressions=3/1h&limit=12").item_ids();
+    let all = shown("limit=12&max_impressions=3/1h").item_ids();
     assert!(all.contains(&first[0]), "{all:?}");
 }
 

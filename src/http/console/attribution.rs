@@ -13,7 +13,7 @@ use crate::http::listener::ClientWatch;
 use crate::http::routes::reports::compute_attribution;
 use crate::http::schema::attribution_query::AttributionQuery;
 use crate::http::schema::problem::Problem;
-use crate::http::schema::query::QueryPairs;
+use crate::http::schema::query_pairs::QueryPairs;
 use crate::http::state::ApiState;
 use crate::reports::{AttributionReport, AttributionRow, GroupBy, Interval};
 

@@ -12,7 +12,8 @@ use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemS
 use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::exclusion_parameters::parse_period;
 use crate::http::schema::problem::Problem;
-use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
+use crate::http::schema::query::{self, RecommendationQuery};
+use crate::http::schema::query_pairs::QueryPairs;
 use crate::http::schema::responses::{
     BadRequestResponse, ContextValueBody, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };

@@ -9,7 +9,7 @@ use crate::http::listener::ClientWatch;
 use crate::http::schema::attribution_body::{AttributionReportBody, report_csv};
 use crate::http::schema::attribution_query::{AttributionQuery, ReportFormat};
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
-use crate::http::schema::query::QueryPairs;
+use crate::http::schema::query_pairs::QueryPairs;
 use crate::http::schema::responses::{BadRequestResponse, UnavailableResponse};
 use crate::http::state::ApiState;
 use crate::reports::AttributionReport;

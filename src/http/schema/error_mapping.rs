@@ -7,8 +7,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::actors::error::StoreError;
 use crate::actors::error::{ClusterProblem, MaintenanceError, RequestError};
+use crate::domain::describe_type_error;
 use crate::http::middleware::body_timeout::is_body_timeout;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
+use crate::http::schema::query_pairs::repeated_parameter;
 
 /// What a body must be that does not match the schema of its request.
 const JSON_OF_THE_SCHEMA: &str = "JSON that matches the API's schema";
@@ -58,6 +60,17 @@ fn payload_problem(error: &PayloadError, max_body_bytes: usize) -> Problem {
         }
         other => Problem::invalid_body(other.to_string()),
     }
+}
+
+/// The problem of a query that does not match the parameters, from the message of serde.
+pub(in crate::http) fn query_problem(message: &str) -> Problem {
+    let reason = message.strip_prefix("Query deserialize error: ").unwrap_or(message);
+    let name_after = |prefix: &str| reason.strip_prefix(prefix)?.split('`').next();
+    if let Some(name) = name_after("duplicate field `") {
+        return repeated_parameter(name);
+    }
+    let field = name_after("unknown field `").or_else(|| name_after("missing field `")).unwrap_or("query");
+    Problem::invalid_parameter(field, format!("{}.", describe_type_error(reason, "a list of parameters")))
 }
 
 /// The problem response for a JSON body that could not be received or parsed.

@@ -25,6 +25,7 @@ pub(in crate::http) mod placement_body;
 pub(in crate::http) mod problem;
 mod problem_type;
 pub(in crate::http) mod query;
+pub(in crate::http) mod query_pairs;
 pub(in crate::http) mod quoted;
 pub(in crate::http) mod receipt;
 pub(in crate::http) mod request_digest;

@@ -1,6 +1,5 @@
 //! Parameters of a recommendation request, in a query or a body.
 
-use actix_web::web::Query;
 use std::str::FromStr;
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -29,9 +28,6 @@ const MAX_LISTED_ITEMS: usize = 1000;
 
 /// The names of the parameters of a context have this prefix.
 const CONTEXT_PREFIX: &str = "context.";
-
-/// The name-value pairs of a URL query. A name that occurs twice yields two pairs.
-pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
 
 /// The parameters of a recommendation, parsed from a query or a body.
 #[derive(Debug, Clone, Default, PartialEq, IntoParams)]
