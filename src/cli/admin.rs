@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::client_auth::ClientAuth;
 use super::data_dir::AdminClient;
+use super::error_text::escape_in_output;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::nn::NetworkSettings;
@@ -322,14 +323,15 @@ impl AdminCommand {
         let response: Value = match self.request.to_call() {
             AdminCall::Get(path) => reader()?.get_json(&path)?,
             AdminCall::GetText(path) => {
-                std::io::copy(&mut reader()?.get(&path)?.into_reader(), &mut stdout())?;
+                let text = reader()?.get(&path)?.bytes()?;
+                write!(stdout(), "{}", escape_in_output(&String::from_utf8_lossy(&text)))?;
                 return Ok(());
             }
             AdminCall::Post(path, body) => writer()?.post(&path, &body)?.json()?,
             AdminCall::Put(path, body) => writer()?.put(&path, &body)?.json()?,
             AdminCall::Delete(path) => writer()?.delete(&path)?.json()?,
         };
-        writeln!(stdout(), "{}", serde_json::to_string_pretty(&response)?)?;
+        writeln!(stdout(), "{}", escape_in_output(&serde_json::to_string_pretty(&response)?))?;
         Ok(())
     }
 }

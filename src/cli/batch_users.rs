@@ -1,13 +1,14 @@
 //! The users of batch lists: from a file, or all users of a daemon or a data directory.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader};
+use std::io::BufRead;
 
 use super::data_dir::AdminClient;
 use crate::domain::Entry;
+use crate::ingest::check_id;
 use crate::store::Store;
 
 /// User ids without repetitions.
@@ -45,13 +46,19 @@ impl BatchUsers {
 }
 
 /// Reads one user id per line. Skips empty lines, and ids that an earlier line holds.
-pub(super) fn read_user_file(lines: &mut dyn BufRead) -> io::Result<BatchUsers> {
+///
+/// # Errors
+/// If a line cannot be read, or is no valid id. An invalid id would end the command after many lists.
+pub(super) fn read_user_file(lines: &mut dyn BufRead) -> anyhow::Result<BatchUsers> {
     let (mut ids, mut known) = (Vec::new(), FxHashSet::default());
-    for line in lines.lines() {
-        let line = line?;
+    for (number, line) in (1_u64..).zip(lines.lines()) {
+        let line = line.with_context(|| format!("line {number}"))?;
+        // Editors of Windows begin a file with a byte order mark.
+        let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { &line };
         let id = line.trim_end_matches('\r');
         if !id.is_empty() && known.insert(id.to_owned()) {
-            ids.push(id.to_owned());
+            let id = check_id("user id", id.to_owned());
+            ids.push(id.map_err(|error| anyhow!("line {number}: {}", error.reason))?);
         }
     }
     Ok(BatchUsers { ids, is_sorted: false })
@@ -71,16 +78,14 @@ struct UserLine {
 pub(super) fn users_of_daemon(admin: &AdminClient) -> anyhow::Result<BTreeSet<String>> {
     let mut users = BTreeSet::new();
     for only in ["event", "merge"] {
-        let mut lines = BufReader::new(admin.get_lines(&format!("/admin/journal?only={only}"))?);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).context("the daemon aborted the export of its journal")? > 0 {
+        let mut lines = admin.get_lines(&format!("/admin/journal?only={only}"))?;
+        while let Some(line) = lines.next_line()? {
             let UserLine { user_id, from } =
-                serde_json::from_slice(&line).context("unexpected line in the journal of the daemon")?;
+                serde_json::from_slice(line).context("unexpected line in the journal of the daemon")?;
             users.extend(user_id);
             if let Some(removed) = from {
                 users.remove(&removed);
             }
-            line.clear();
         }
     }
     if users.is_empty() {
@@ -119,6 +124,14 @@ mod tests {
     fn a_file_has_one_user_per_line() {
         let users = read_user_file(&mut "zoe\r\nann\n\nzoe\n bob ".as_bytes()).unwrap();
         assert_eq!(users.into_ids(), ["zoe", "ann", " bob "]);
+        let marked = read_user_file(&mut "\u{feff}ann\nbob".as_bytes()).unwrap();
+        assert_eq!(marked.into_ids(), ["ann", "bob"]);
+        for invalid in
+            [format!("ann\n{}", "x".repeat(300)).into_bytes(), b"ann\na\x07b".to_vec(), b"ann\n\xff".to_vec()]
+        {
+            let error = read_user_file(&mut invalid.as_slice()).unwrap_err().to_string();
+            assert!(error.starts_with("line 2"), "{error}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use awc::http::header::AUTHORIZATION;
 use awc::http::{Method, StatusCode};
 use awc::{Client, Connector};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sequor_client::Problem;
+use sequor_client::{ConnectionOptions, Problem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
@@ -27,6 +27,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// A request that is rejected for this time is reported, and again after each further period.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// How much of the response of another server an error shows.
+const MAX_SHOWN_BODY_BYTES: usize = 500;
 /// Size limit of a response; pages of recommendations and metrics are far smaller.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
@@ -154,6 +156,10 @@ impl DaemonClient {
     /// A client for the daemon at these URLs, such as `http://127.0.0.1:8080`, with at most
     /// `connections` connections.
     pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, auth: &ClientAuth) -> anyhow::Result<Self> {
+        // Checks the addresses and the key, as all other commands do.
+        for address in [Some(api), admin].into_iter().flatten() {
+            auth.connect(address, ConnectionOptions::default())?;
+        }
         let connector = Connector::new()
             .limit(connections)
             .conn_lifetime(Duration::MAX)
@@ -166,6 +172,11 @@ impl DaemonClient {
         };
         let trimmed = |address: &str| address.trim_end_matches('/').to_owned();
         Ok(Self { client, api: trimmed(api), admin: admin.map(trimmed), reported_at: Rc::default() })
+    }
+
+    /// The URL of the API.
+    pub(super) fn api(&self) -> &str {
+        &self.api
     }
 
     /// Sends a request to the API and reads the whole response.
@@ -217,9 +228,21 @@ impl DaemonClient {
                     actix::clock::sleep(RETRY_DELAY).await;
                 }
                 (status, body) if status.is_success() => return Ok(body),
-                (status, body) => bail!("{} answers {status}: {}", request.path, String::from_utf8_lossy(&body)),
+                (status, body) => bail!("{}", self.refusal(&request.path, status, &body)),
             }
         }
+    }
+
+    /// Why the daemon refuses a request. The key and the path are known to the user, so the problem's
+    /// detail says the rest.
+    fn refusal(&self, path: &str, status: StatusCode, body: &[u8]) -> String {
+        let detail = serde_json::from_slice::<Problem>(body).map(|problem| problem.detail);
+        let detail = detail
+            .ok()
+            .filter(|detail| !detail.is_empty())
+            .unwrap_or_else(|| String::from_utf8_lossy(body.get(..MAX_SHOWN_BODY_BYTES).unwrap_or(body)).into_owned());
+        let hint = if status.is_redirection() { "; use the URL to which it redirects" } else { "" };
+        format!("{}{path} refused ({status}){hint}: {detail}", self.api)
     }
 
     /// Prints why a request that was first sent at `start` is still rejected.

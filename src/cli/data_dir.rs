@@ -2,10 +2,12 @@
 
 use anyhow::{Context, anyhow, bail, ensure};
 use sequor_client::{Connection, ConnectionError, ConnectionOptions, HttpRequest, HttpResponse, Method};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
@@ -120,16 +122,64 @@ pub(super) fn log_panics_at_debug_level() {
 }
 
 /// The type of the problem that says that the daemon does not have the path.
-const UNKNOWN_PATH: &str = "/problems/unknown-path";
+pub(super) const UNKNOWN_PATH: &str = "/problems/unknown-path";
 /// Time limit for a connection to an admin endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a request to an admin endpoint and its response. For a response of any number of
 /// lines, it is the limit until the response begins.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Lines of JSON in the response of a daemon.
+pub(super) struct JsonLines {
+    url: String,
+    reader: Box<dyn BufRead>,
+    line: Vec<u8>,
+}
+
+impl JsonLines {
+    /// Reads the next line, with its line break; `None` at the end.
+    ///
+    /// # Errors
+    /// If the response is cut off, or the line is no JSON object.
+    pub(super) fn next_line(&mut self) -> anyhow::Result<Option<&[u8]>> {
+        self.line.clear();
+        let read = self.reader.read_until(b'\n', &mut self.line);
+        if read.with_context(|| format!("the response of {} is cut off; see the daemon's log", self.url))? == 0 {
+            return Ok(None);
+        }
+        ensure!(self.line.ends_with(b"\n"), "the response of {} is cut off in the middle of a line", self.url);
+        ensure!(
+            serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&self.line).is_ok(),
+            "the response of {} has a line that is no JSON object; check that this is the URL of an admin endpoint",
+            self.url
+        );
+        Ok(Some(&self.line))
+    }
+}
+
+/// How long a request without a time limit waits before it says so.
+const QUIET_WAIT: Duration = Duration::from_secs(10);
+
+/// Prints that a command waits, unless it is dropped within [`QUIET_WAIT`].
+struct WaitNotice(#[expect(dead_code, reason = "its drop wakes the thread")] Sender<()>);
+
+impl WaitNotice {
+    fn begin(url: &str) -> Self {
+        let (sender, receiver) = channel::<()>();
+        let text = format!("waiting until {url} has done the work; Ctrl-C ends the wait, but not the work");
+        std::thread::spawn(move || {
+            if receiver.recv_timeout(QUIET_WAIT) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{text}");
+            }
+        });
+        Self(sender)
+    }
+}
+
 /// Client of the admin endpoint of a daemon. It sends each request once.
 pub(super) struct AdminClient {
     connection: Connection,
+    has_time_limit: bool,
 }
 
 impl AdminClient {
@@ -156,7 +206,7 @@ impl AdminClient {
     ) -> anyhow::Result<Self> {
         let limits =
             ConnectionOptions { connect_timeout: Some(connect_timeout), timeout, ..ConnectionOptions::default() };
-        Ok(Self { connection: auth.connect(url, limits)? })
+        Ok(Self { connection: auth.connect(url, limits)?, has_time_limit: timeout.is_some() })
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<HttpResponse> {
@@ -176,10 +226,11 @@ impl AdminClient {
     }
 
     /// Reads lines of JSON, of any number. The time limit ends when the response begins.
-    pub(super) fn get_lines(&self, path: &str) -> anyhow::Result<impl Read + Send + 'static> {
+    pub(super) fn get_lines(&self, path: &str) -> anyhow::Result<JsonLines> {
         let response = self.accept(self.connection.open_stream(&HttpRequest::get(path)))?;
         self.ensure_content_type(&response, "application/x-ndjson")?;
-        Ok(response.into_reader())
+        let url = self.connection.base_url().to_owned();
+        Ok(JsonLines { url, reader: Box::new(BufReader::new(response.into_reader())), line: Vec::new() })
     }
 
     /// Reads a JSON value.
@@ -201,7 +252,10 @@ impl AdminClient {
     }
 
     fn send(&self, request: &HttpRequest<'_>) -> anyhow::Result<HttpResponse> {
-        self.accept(self.connection.send(request))
+        let notice = (!self.has_time_limit).then(|| WaitNotice::begin(self.connection.base_url()));
+        let received = self.connection.send(request);
+        drop(notice);
+        self.accept(received)
     }
 
     /// Returns a successful response. Any other response becomes an error with the detail of the

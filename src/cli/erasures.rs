@@ -36,7 +36,9 @@ impl ListErasures {
         let mut out = stdout().lock();
         if let Some(url) = &self.url {
             let mut lines = AdminClient::new(url, &self.auth)?.get_lines("/admin/erasures")?;
-            std::io::copy(&mut lines, &mut out).with_context(|| format!("cannot copy the erasures of {url}"))?;
+            while let Some(line) = lines.next_line()? {
+                out.write_all(line)?;
+            }
         } else {
             let layers = data_dir::load_settings(&self.flags)?;
             let store = data_dir::open_store(

@@ -31,14 +31,30 @@ pub fn describe_error(error: &anyhow::Error) -> String {
     escape_control_characters(&text)
 }
 
-/// Escapes control characters other than line breaks and tabs.
+/// Escapes control characters other than line breaks and tabs, and those that change the direction
+/// of the text.
 pub(super) fn escape_control_characters(text: &str) -> String {
-    let is_harmless = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
+    let changes_direction = |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_harmless =
+        |character: char| matches!(character, '\n' | '\t') || !(character.is_control() || changes_direction(character));
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
         if is_harmless(character) {
             escaped.push(character);
         } else {
             escaped.extend(character.escape_default());
+        }
+        escaped
+    })
+}
+
+/// The output of a daemon, in which control characters that a terminal obeys have the escapes of
+/// JSON. Such characters can only be in strings, so JSON stays JSON.
+pub(super) fn escape_in_output(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        if character.is_control() && !matches!(character, '\n' | '\r' | '\t') {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            escaped.push(character);
         }
         escaped
     })
@@ -89,8 +105,16 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let error = anyhow::anyhow!("a\u{1b}[2J\u{7}\u{9b}\r\n\tü");
-        assert_eq!(describe_error(&error), "a\\u{1b}[2J\\u{7}\\u{9b}\\r\n\tü");
+        let error = anyhow::anyhow!("a\u{1b}[2J\u{7}\u{9b}\u{202e}\r\n\tü");
+        assert_eq!(describe_error(&error), "a\\u{1b}[2J\\u{7}\\u{9b}\\u{202e}\\r\n\tü");
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let value = serde_json::json!({ "name": "a\u{9b}31m\u{7}\u{7f} \u{200f}ü" });
+        let text = escape_in_output(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.contains("a\\u009b31m\\u0007\\u007f \u{200f}ü"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

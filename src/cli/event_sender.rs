@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client_auth::ClientAuth;
+use super::data_dir::UNKNOWN_PATH;
 use super::error_text::{describe_error, is_permanent};
 use crate::domain::{Entry, EventKind, EventKinds, KindRule, WithConsent};
 use crate::ingest::{write_entry, write_entry_with_consent};
@@ -59,6 +60,12 @@ impl RetryFlags {
 
 /// Shortest time between two messages on standard error that the daemon is unavailable.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A longer delay that a daemon asks for is reported.
+const LONGEST_QUIET_DELAY: Duration = Duration::from_secs(10);
+
+/// How much of the response of another server an error shows.
+const MAX_SHOWN_BODY_BYTES: usize = 500;
 
 /// Client that sends batches of entries to the API of a daemon.
 pub(super) struct EventSender {
@@ -190,7 +197,7 @@ impl EventSender {
                         continue;
                     }
                     if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
-                        bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body));
+                        bail!("{}", self.refusal(&response, &body));
                     }
                     // Other errors than an overload count like silence.
                     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
@@ -204,8 +211,13 @@ impl EventSender {
                     if status == StatusCode::TOO_MANY_REQUESTS {
                         retry_after = response.retry_after(SystemTime::now());
                     }
-                    // A short overload needs no message.
-                    (failures >= 3).then(|| format!("{} is unavailable ({status}); retrying", self.url))
+                    match retry_after.filter(|delay| *delay > LONGEST_QUIET_DELAY) {
+                        Some(delay) => {
+                            Some(format!("{} refuses requests for {} s ({status}); waiting", self.url, delay.as_secs()))
+                        }
+                        // A short overload needs no message.
+                        None => (failures >= 3).then(|| format!("{} is unavailable ({status}); retrying", self.url)),
+                    }
                 }
                 Err(error) => Some(self.check_retry_limit(error, silent_since.get_or_insert(sent_at).elapsed())?),
             };
@@ -219,6 +231,25 @@ impl EventSender {
             let delay = BACKOFF.delay(failures, retry_after, random_fraction());
             std::thread::sleep(delay.unwrap_or(BACKOFF.max_delay));
         }
+    }
+
+    /// Why the server refuses a request, and what helps.
+    fn refusal(&self, response: &HttpResponse, body: &[u8]) -> String {
+        let (url, status) = (&self.url, response.status());
+        if let Some(location) = response.header("location").filter(|_| status.is_redirection()) {
+            return format!("{url} redirects to {location} ({status}); use the URL that answers there");
+        }
+        let problem = response.problem(body);
+        let detail = match problem.detail.as_str() {
+            "" => String::from_utf8_lossy(body.get(..MAX_SHOWN_BODY_BYTES).unwrap_or(body)).into_owned(),
+            detail => detail.to_owned(),
+        };
+        let hint = if problem.kind == UNKNOWN_PATH {
+            " Check that this is the URL of the API, and not of the admin endpoint."
+        } else {
+            ""
+        };
+        format!("{url} refused ({status}): {detail}{hint}")
     }
 
     /// Sends a request once and reads the whole response.

@@ -4,8 +4,10 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 use super::client_auth::ClientAuth;
 use super::data_dir::{self, AdminClient};
@@ -64,6 +66,30 @@ enum ExportFormat {
     Parquet,
 }
 
+/// Names of the standard output.
+const STANDARD_OUTPUT_NAMES: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
+/// The end of the name of a file that is not complete yet.
+const UNFINISHED_SUFFIX: &str = ".unfinished";
+
+/// Creates the file that becomes `name` once it is complete, and locks it. Removes the files of the
+/// same kind that killed commands left: no process has locked them.
+fn create_unfinished(folder: &Path, name: &str) -> io::Result<NamedTempFile> {
+    let prefix = format!(".{name}.");
+    for found in folder.read_dir()?.flatten() {
+        let is_unfinished = found
+            .file_name()
+            .to_str()
+            .is_some_and(|found| found.starts_with(&prefix) && found.ends_with(UNFINISHED_SUFFIX));
+        if is_unfinished && File::open(found.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(found.path())?;
+        }
+    }
+    let unfinished = tempfile::Builder::new().prefix(&prefix).suffix(UNFINISHED_SUFFIX).tempfile_in(folder)?;
+    unfinished.as_file().lock()?;
+    Ok(unfinished)
+}
+
 /// Receives the lines of an export.
 type LineSink<'s> = dyn FnMut(&[u8]) -> anyhow::Result<()> + 's;
 
@@ -72,7 +98,8 @@ impl Export {
         if self.to.is_some_and(|to| to < self.from) {
             bail!("--to {} lies before --from {}", self.to.unwrap_or_default(), self.from);
         }
-        let file = self.file.as_deref().filter(|file| *file != Path::new("-"));
+        let file =
+            self.file.as_deref().filter(|file| !STANDARD_OUTPUT_NAMES.iter().any(|name| *file == Path::new(name)));
         match (self.output_format(), file) {
             (ExportFormat::Parquet, None) => {
                 bail!("a Parquet file cannot be written to standard output; name a file, such as events.parquet")
@@ -117,18 +144,13 @@ impl Export {
             file.display()
         );
         ensure!(
-            target.is_file() || !target.exists(),
+            (target.is_file() || !target.exists()) && !["/dev", "/proc"].iter().any(|folder| file.starts_with(folder)),
             "cannot write {}: it exists and is not a regular file; name another file, or `-` for standard output",
             file.display()
         );
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // The name says what is left behind by a killed command.
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let mut unfinished = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".unfinished")
-            .tempfile_in(folder)
-            .with_context(error_context)?;
+        let mut unfinished = create_unfinished(folder, &name).with_context(error_context)?;
         if self.output_format() == ExportFormat::Parquet {
             self.write_table(&mut unfinished)?;
         } else if file.extension().is_some_and(|extension| extension == "gz") {
@@ -171,11 +193,9 @@ impl Export {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
         let only = self.exported_kind().map_or_else(String::new, |only| format!("&only={only}"));
         let path = format!("/admin/journal?from={}{to}{only}", self.from);
-        let mut lines = BufReader::new(AdminClient::new(url, &self.auth)?.get_lines(&path)?);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).context("the daemon aborted the export; see its log")? > 0 {
-            write_line(&line)?;
-            line.clear();
+        let mut lines = AdminClient::new(url, &self.auth)?.get_lines(&path)?;
+        while let Some(line) = lines.next_line()? {
+            write_line(line)?;
         }
         Ok(())
     }

@@ -167,8 +167,14 @@ impl FileFlags {
 
 /// The two sides of each `LEFT=RIGHT` of a flag.
 fn parse_pairs<'p>(flag: &str, form: &str, values: &'p [String]) -> anyhow::Result<Vec<(&'p str, &'p str)>> {
-    values
-        .iter()
-        .map(|pair| pair.split_once('=').with_context(|| format!("invalid --{flag} {pair}: write {form}")))
-        .collect()
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for pair in values {
+        let (left, right) = pair.split_once('=').with_context(|| format!("invalid --{flag} {pair}: write {form}"))?;
+        let earlier = pairs.iter().find(|(known, _)| *known == left);
+        if let Some((_, earlier)) = earlier {
+            bail!("invalid --{flag} {pair}: an earlier --{flag} says {left}={earlier}");
+        }
+        pairs.push((left, right));
+    }
+    Ok(pairs)
 }

@@ -117,10 +117,8 @@ impl Import {
         }
         let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[])?.validated_settings()?);
         let kind = self.import_kind()?;
-        // Reports a missing file at once, even if there is no daemon.
-        let open =
-            |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
-        self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;
+        // Reports a wrong file at once, even if there is no daemon.
+        self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(|file| self.check_file(file))?;
         if self.dry_run {
             let rejects = RejectReport::new(&self.reject_flags)?;
             return DryRun::new(rejects, self.rows, self.json).run(&self.files, &kind, &rules);
@@ -161,6 +159,19 @@ impl Import {
         let ImportRun { target, rejects, summary, has_forgotten_rejects, .. } = run;
         target.store_and_close()?;
         self.report_summary(rejects, summary, has_forgotten_rejects)
+    }
+
+    /// Checks that a file can be read, as often as needed, and that no other output replaces it.
+    fn check_file(&self, file: &Path) -> anyhow::Result<()> {
+        let cannot_open = || format!("cannot open {}", file.display());
+        ensure!(
+            file.metadata().with_context(cannot_open)?.is_file(),
+            "{} is not a regular file, and its rows are read more than once; pipe it to the standard input, `-`",
+            file.display()
+        );
+        File::open(file).with_context(cannot_open)?;
+        let progress = ProgressFile::for_file(file, ".import", self.state.as_deref());
+        self.reject_flags.ensure_not_read([file, progress.path()])
     }
 
     /// The kind and the format of the files.

@@ -123,7 +123,8 @@ impl DaemonListSource {
         let request = ApiRequest::batch_list_request(&user, self.placement.as_deref(), self.limit);
         let response = self.daemon.request_until_accepted(request).await;
         let response = response.with_context(|| format!("no list for the user `{user}`"))?;
-        UserList::from_response(user, &response).context("unexpected response to a request for recommendations")
+        UserList::from_response(user, &response)
+            .with_context(|| format!("{} is not the API of a Sequor daemon; check the URL", self.daemon.api()))
     }
 }
 

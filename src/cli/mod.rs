@@ -25,6 +25,7 @@ mod event_sorter;
 #[cfg(feature = "parquet")]
 mod event_table;
 mod export;
+mod file_conflict;
 mod file_digest;
 mod file_flags;
 mod flags;

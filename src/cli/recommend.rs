@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::batch_users::{BatchUsers, read_user_file};
 use super::client_auth::ClientAuth;
+use super::file_conflict::ensure_not_read;
 use super::flags::RuntimeFlags;
 use super::list_file::{ListFileFormat, ListFileWriter};
 use super::list_source::{DirectoryListSource, ListSource};
@@ -94,6 +95,9 @@ struct ListCounts {
 impl RecommendLists {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let format = ListFileFormat::of_file(&self.output)?;
+        if let Some(users) = &self.users {
+            ensure_not_read("--output", &self.output, [users.as_path()])?;
+        }
         // A missing file of users is reported before a data directory is opened.
         let listed = self.users.as_deref().map(read_listed_users).transpose()?;
         let (source, name) = self.open_source()?;

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
 
+use super::file_conflict::ensure_not_read;
 use crate::ingest::ValidationError;
 
 /// The error of a command that rejected some rows. It sets the exit code to 2.
@@ -31,6 +32,13 @@ pub(super) struct RejectFlags {
     /// code, reason).
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+}
+
+impl RejectFlags {
+    /// Checks that the file of rejected rows is none of the files that the command reads.
+    pub(super) fn ensure_not_read<'p>(&self, read: impl IntoIterator<Item = &'p Path>) -> anyhow::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| ensure_not_read("--faults", faults, read))
+    }
 }
 
 /// Counts and reports rejected rows.

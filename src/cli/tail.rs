@@ -160,6 +160,11 @@ impl Tail {
         {
             info.add_kinds(&mut rules.kinds);
         }
+        for file in &self.files {
+            let state = ProgressFile::for_file(file, ".sequor", self.state.as_deref());
+            self.reject_flags
+                .ensure_not_read([file.as_path(), state.path()].into_iter().chain(self.rules_file.as_deref()))?;
+        }
         let mut rejects = RejectReport::new(&self.reject_flags)?;
         let mut summary = TailSummary::default();
         let mut logs = Vec::new();

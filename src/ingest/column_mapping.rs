@@ -150,11 +150,13 @@ impl ColumnMapping {
         self.mapped_name(field).unwrap_or(field.csv_and_json_names().0)
     }
 
-    /// The name that a required column of a CSV file has instead, if no column has the name of
-    /// [`Self::csv_column`]: that in JSON. `None` if another column is mapped, or the names are equal.
+    /// The name that a column of a CSV file has instead, if no column has the name of
+    /// [`Self::csv_column`]: that in JSON. `None` if another column is mapped, the names are equal, or
+    /// a column with this name often has another meaning (`type`, if a kind for all events is given).
     pub(super) fn other_csv_column(&self, field: EventField) -> Option<&'static str> {
         let (csv, json) = field.csv_and_json_names();
-        (self.mapped_name(field).is_none() && self.requires_column(field) && csv != json).then_some(json)
+        let is_expected = self.requires_column(field) || field == EventField::Session;
+        (self.mapped_name(field).is_none() && is_expected && csv != json).then_some(json)
     }
 
     /// Whether a file must have a column for this field.

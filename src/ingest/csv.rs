@@ -38,7 +38,11 @@ impl CsvRow {
     pub(super) fn read_header(&mut self, line: &[u8]) -> Result<Vec<Vec<u8>>, CsvHeaderError> {
         let is_complete = self.split_fields(line);
         let names = (0..self.ends.len()).map(|column| self.field_bytes(column).trim_ascii().to_vec()).collect();
-        if is_complete { Ok(names) } else { Err(CsvHeaderError::UnclosedQuote) }
+        match is_complete {
+            true => Ok(names),
+            false if line.contains(&b'\r') && !line.contains(&b'"') => Err(CsvHeaderError::CarriageReturns),
+            false => Err(CsvHeaderError::UnclosedQuote),
+        }
     }
 
     /// Splits a record and checks that it has `expected` columns.
@@ -112,6 +116,8 @@ pub(super) enum CsvHeaderError {
     DuplicateColumn(String),
     /// A quote is never closed.
     UnclosedQuote,
+    /// The lines end with carriage returns only.
+    CarriageReturns,
     /// The number of columns in the first row differs from the number of column names.
     ColumnCount {
         /// The number of named columns.
@@ -326,16 +332,17 @@ mod tests {
     }
 
     #[test]
-    fn required_columns_can_have_their_names_in_json() {
+    fn columns_can_have_their_names_in_json() {
         let read = |header: &str, mapping: ColumnMapping| {
             let mut reader = CsvEventReader::new(header.as_bytes(), mapping).ok()?;
             let event = reader.read_event(b"u,view,i,1600000000,s", &ValidationRules::default(), NOW).unwrap().value;
             Some((event.user_id, event.item_id.unwrap(), event.session_id))
         };
-        let expected = Some(("u".to_owned(), "i".to_owned(), None));
-        assert_eq!(read("user_id,type,item_id,timestamp,session_id", ColumnMapping::default()), expected);
+        let expected = |session: Option<&str>| Some(("u".to_owned(), "i".to_owned(), session.map(str::to_owned)));
+        let plain = ColumnMapping::default();
+        assert_eq!(read("user_id,type,item_id,timestamp,session_id", plain.clone()), expected(Some("s")));
         // A column with the name in CSV counts if both are there.
-        assert_eq!(read("user,event,item,timestamp,item_id", ColumnMapping::default()), expected);
+        assert_eq!(read("user,event,item,timestamp,item_id", plain), expected(None));
         let mapped = ColumnMapping::default().with_column(EventField::Item, "sku".to_owned());
         assert_eq!(read("user_id,type,item_id,timestamp,session_id", mapped), None);
     }

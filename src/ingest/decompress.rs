@@ -18,6 +18,10 @@ const READ_BUFFER_BYTES: usize = 128 * 1024;
 /// The bytes at the start of a Parquet file.
 const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
 
+/// The bytes at the start of compressed files.
+const GZIP_MAGIC: &[u8] = b"\x1F\x8B";
+const ZSTD_MAGIC: &[u8] = b"\x28\xB5\x2F\xFD";
+
 /// The extension of a Parquet file.
 const PARQUET_EXTENSION: &str = ".parquet";
 
@@ -108,7 +112,7 @@ impl DecompressedFile {
                 "Parquet cannot be read from the standard input, because its footer is read first; name a file";
             return Err(io::Error::new(ErrorKind::InvalidInput, reason));
         }
-        let (is_gzip, is_zstd) = (start.starts_with(b"\x1F\x8B"), start.starts_with(b"\x28\xB5\x2F\xFD"));
+        let (is_gzip, is_zstd) = (start.starts_with(GZIP_MAGIC), start.starts_with(ZSTD_MAGIC));
         let mut reader: Box<dyn BufRead + Send> = if is_gzip {
             Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, MultiGzDecoder::new(source)))
         } else if is_zstd {
@@ -172,6 +176,10 @@ impl DecompressedFile {
 ///
 /// # Errors
 /// If the name says so and the content does not, or if the name is that of a compressed file.
+/// Whether a file has the format Parquet.
+///
+/// # Errors
+/// If the name of the file does not fit its first bytes.
 fn is_parquet(file: &File, name: &str) -> io::Result<bool> {
     let mut start = [0; 4];
     let has_magic = match file.read_exact_at(&mut start, 0) {
@@ -183,7 +191,11 @@ fn is_parquet(file: &File, name: &str) -> io::Result<bool> {
         return Ok(true);
     }
     let compressed = [".gz", ".zst"].iter().find_map(|extension| name.strip_suffix(extension));
-    let reason = if name.ends_with(PARQUET_EXTENSION) {
+    let reason = if compressed.is_none() && start.starts_with(GZIP_MAGIC) {
+        "it is compressed with gzip; its name must end in .gz"
+    } else if compressed.is_none() && start.starts_with(ZSTD_MAGIC) {
+        "it is compressed with Zstandard; its name must end in .zst"
+    } else if name.ends_with(PARQUET_EXTENSION) {
         "it is not a Parquet file, because it does not begin with PAR1; its name must end in another extension"
     } else if compressed.is_some_and(|inner| inner.ends_with(PARQUET_EXTENSION)) {
         "Parquet cannot be read from a compressed file, because its footer is read first; decompress the file"

@@ -134,10 +134,13 @@ impl FileLineReader {
         let header = match self.lines.read_record(&mut self.content.reader, format.delimiter.unwrap_or(b',')) {
             Ok(Some(LineContent::Complete(line))) => read(line).map_err(|error| match error {
                 CsvHeaderError::MissingColumn(column, required) => {
-                    format!("the header lacks the column `{column}`; it must name {required}")
+                    format!("the header lacks the column `{column}`; it must name {required}, or --map must name others")
                 }
                 CsvHeaderError::DuplicateColumn(column) => format!("the header names the column `{column}` twice"),
                 CsvHeaderError::UnclosedQuote => "a quote in the header is never closed".to_owned(),
+                CsvHeaderError::CarriageReturns => {
+                    "the lines end with carriage returns only; end them with line feeds".to_owned()
+                }
                 CsvHeaderError::ColumnCount { named, found } => {
                     format!(
                         "the row has {found} columns; --columns names {named}; name the separator with --delimiter if it was not detected"

@@ -175,7 +175,7 @@ fn commands_send_their_key() {
         command.output().unwrap()
     };
     let rejected = import(None);
-    assert!(!rejected.status.success() && String::from_utf8_lossy(&rejected.stderr).contains("no-key"));
+    assert!(!rejected.status.success() && String::from_utf8_lossy(&rejected.stderr).contains("refused (401"));
     assert!(import(Some(&write_key)).status.success());
     let status = |arguments: &[&str]| {
         run_sequor(&[&["admin", "--url", daemon.admin_url(), "status"], arguments].concat()).status.success()

@@ -2,7 +2,12 @@
 //! directory.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 #[cfg(feature = "parquet")]
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -11,6 +16,48 @@ use parquet::record::{Row, RowAccessor};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, event_of_kind, run_sequor};
+
+/// A way to a daemon that ends after a number of requests.
+struct Way {
+    url: String,
+    remaining: Arc<AtomicUsize>,
+}
+
+impl Way {
+    /// Forwards connections to the daemon's API until the tests end.
+    fn to(daemon: &Daemon) -> Self {
+        let target = daemon.api_url().trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let remaining = Arc::new(AtomicUsize::new(0));
+        let allowed = Arc::clone(&remaining);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&target).unwrap());
+                let (mut requests, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (mut answers, mut to_client, allowed) = (server, client, Arc::clone(&allowed));
+                thread::spawn(move || std::io::copy(&mut answers, &mut to_client));
+                thread::spawn(move || {
+                    let mut request = [0; 4096];
+                    // Each request arrives as one piece.
+                    while let Ok(length @ 1..) = requests.read(&mut request) {
+                        let take = |left: usize| left.checked_sub(1);
+                        if allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+                            break;
+                        }
+                        to_server.write_all(&request[..length]).unwrap();
+                    }
+                    let _ = requests.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { url, remaining }
+    }
+
+    fn allow(&self, requests: usize) {
+        self.remaining.store(requests, Ordering::Relaxed);
+    }
+}
 
 /// More than a thread of the command handles in a row.
 const USERS: usize = 90;
@@ -80,11 +127,13 @@ fn a_second_run_continues_after_the_last_complete_line() {
     let home = DaemonHome::new();
     let daemon = start_with_users(&home);
     let (users, output) = (home.dir().join("users.txt"), home.dir().join("lists.csv"));
-    // An invalid id ends the first run.
-    fs::write(&users, format!("u05\nu03\n{}\nu01\n", "x".repeat(2000))).unwrap();
-    let arguments = ["--users", users.to_str().unwrap(), "--url", daemon.api_url(), "--in-flight", "1"];
+    fs::write(&users, "u05\nu03\nu01\n").unwrap();
+    let way = Way::to(&daemon);
+    let arguments = ["--users", users.to_str().unwrap(), "--url", &way.url, "--in-flight", "1"];
+    way.allow(2);
     let (succeeded, errors) = run_recommend(&output, &arguments);
-    assert!(!succeeded && errors.contains("400"), "{errors}");
+    assert!(!succeeded && errors.contains("no list for the user `u01`"), "{errors}");
+    way.allow(100);
     let unfinished = home.dir().join("lists.csv.unfinished");
     assert_eq!(fs::read_to_string(&unfinished).unwrap().lines().count(), 3, "the header and two lists");
     assert!(!output.exists());
@@ -93,7 +142,6 @@ fn a_second_run_continues_after_the_last_complete_line() {
     let (succeeded, errors) = run_recommend(&output, &other);
     assert!(!succeeded && errors.contains("other arguments"), "{errors}");
 
-    fs::write(&users, "u05\nu03\nu01\n").unwrap();
     let (succeeded, errors) = run_recommend(&output, &arguments);
     assert!(succeeded && errors.contains("continuing after 2 lists"), "{errors}");
     let text = fs::read_to_string(&output).unwrap();
@@ -122,15 +170,16 @@ fn an_interrupted_parquet_file_is_continued_and_has_the_rows_of_the_lists() {
     let home = DaemonHome::new();
     let daemon = start_with_users(&home);
     let (users, output) = (home.dir().join("users.txt"), home.dir().join("lists.parquet"));
-    // An invalid id ends the first run.
-    fs::write(&users, format!("u05\n{}\nu01\n", "x".repeat(2000))).unwrap();
-    let arguments = ["--users", users.to_str().unwrap(), "--url", daemon.api_url(), "--in-flight", "1", "--limit", "4"];
+    fs::write(&users, "u05\nu01\n").unwrap();
+    let way = Way::to(&daemon);
+    let arguments = ["--users", users.to_str().unwrap(), "--url", &way.url, "--in-flight", "1", "--limit", "4"];
+    way.allow(1);
     let (succeeded, errors) = run_recommend(&output, &arguments);
-    assert!(!succeeded && errors.contains("400") && !output.exists(), "{errors}");
+    assert!(!succeeded && !output.exists(), "{errors}");
+    way.allow(100);
     let unfinished = home.dir().join("lists.parquet.unfinished");
     assert_eq!(lists(&unfinished).len(), 1);
 
-    fs::write(&users, "u05\nu01\n").unwrap();
     let (succeeded, errors) = run_recommend(&output, &arguments);
     assert!(succeeded && errors.contains("continuing after 1 lists"), "{errors}");
     assert!(!unfinished.exists() && !home.dir().join("lists.parquet.progress").exists());

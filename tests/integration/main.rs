@@ -37,6 +37,7 @@ mod erasure;
 mod event_retention;
 mod event_weights;
 mod feeds;
+mod file_arguments;
 mod fuzz;
 mod fuzz_http;
 mod helm_chart;

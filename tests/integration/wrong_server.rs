@@ -1,6 +1,6 @@
 //! Commands whose address is that of another server, or of a daemon that hangs.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -76,6 +76,27 @@ fn answer_slowly(mut connection: TcpStream) {
         thread::sleep(Duration::from_millis(50));
         sent = connection.write_all(b" ");
     }
+}
+
+/// Answers with lines of JSON, of which the last one is cut off.
+fn answer_with_half_a_line(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n";
+    connection.write_all(format!("{head}{{\"offset\":1}}\n{{\"offset\":").as_bytes()).unwrap();
+}
+
+/// Answers with a line that is no JSON.
+fn answer_with_another_line(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ncontent-length: 8\r\n\r\n";
+    connection.write_all(format!("{head}<html>\r\n").as_bytes()).unwrap();
+}
+
+/// Refuses requests for a long time.
+fn answer_with_a_long_delay(mut connection: TcpStream) {
+    read_request(&mut connection);
+    let head = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 3000\r\ncontent-length: 0\r\n\r\n";
+    connection.write_all(head.as_bytes()).unwrap();
 }
 
 /// Reads requests and never answers.
@@ -163,6 +184,63 @@ fn the_answer_of_another_server_is_explained() {
 }
 
 #[test]
+fn lines_that_are_cut_off_or_no_json_are_no_export() {
+    let home = DaemonHome::new();
+    let file = home.dir().join("export.ndjson");
+    for (answer, reason) in [
+        (answer_with_half_a_line as fn(TcpStream), "is cut off in the middle of a line"),
+        (answer_with_another_line, "has a line that is no JSON object"),
+    ] {
+        let url = start_server(answer);
+        for command in [&["export", file.to_str().unwrap()][..], &["erasures"]] {
+            let output = run_sequor(&[command, &["--url", &url]].concat());
+            let said = stderr_text(&output);
+            assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+            assert!(said.contains(reason) && said.contains(&url), "{command:?}: {said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(home.dir()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_long_wait_is_announced() {
+    let home = DaemonHome::new();
+    let file = home.dir().join("events.ndjson");
+    std::fs::write(&file, r#"{"user_id":"ann","type":"view","item_id":"tea","timestamp":1700000000000}"#).unwrap();
+    let mut command = sequor_command();
+    command.args(["import", file.to_str().unwrap(), "--url", &start_server(answer_with_a_long_delay)]);
+    let mut import = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(import.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    import.kill().unwrap();
+    import.wait().unwrap();
+    assert!(line.contains("refuses requests for 3000 s (429 Too Many Requests); waiting"), "{line}");
+}
+
+#[test]
+fn invalid_keys_and_addresses_are_refused_by_every_command() {
+    let home = DaemonHome::new();
+    let (users, lists) = (home.dir().join("users.txt"), home.dir().join("lists.csv"));
+    std::fs::write(&users, "ann\n").unwrap();
+    let recommend = ["recommend", "--users", users.to_str().unwrap(), "--output", lists.to_str().unwrap()];
+    for command in [&recommend[..], &["bench", "--duration", "1s"], &["health"], &["import", users.to_str().unwrap()]] {
+        let run = |url: &str, key: &str| {
+            let mut run = sequor_command();
+            let output = run.args(command).args(["--url", url]).env("SEQUOR_KEY", key).output().unwrap();
+            let said = stderr_text(&output);
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{command:?}: {said}");
+            assert!(!said.contains("secret"), "{command:?}: {said}");
+            said
+        };
+        let said = run("http://127.0.0.1:1", "secret\r");
+        assert!(said.contains("the key has a character that a header cannot have"), "{command:?}: {said}");
+        let said = run("http://ann:secret@127.0.0.1:1", "sq_1");
+        assert!(said.contains("has a user name or a password"), "{command:?}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(home.dir()).unwrap().count(), 1, "no file is left behind");
+}
+
+#[test]
 fn an_import_gives_up_on_another_server() {
     let home = DaemonHome::new();
     let file = home.dir().join("events.ndjson");
@@ -170,6 +248,7 @@ fn an_import_gives_up_on_another_server() {
     for (answer, reason) in [
         (answer_not_implemented as fn(TcpStream), "gave up after 1s (--give-up-after)"),
         (answer_with_an_empty_object, "is not the API of a Sequor daemon"),
+        (answer_with_a_redirect, "redirects to https://recs.example.com/ (301 Moved Permanently)"),
     ] {
         let url = start_server(answer);
         let output = run_sequor(&["import", file.to_str().unwrap(), "--give-up-after", "1s", "--url", &url]);

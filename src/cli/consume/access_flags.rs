@@ -16,7 +16,7 @@ const NATS_CREDENTIALS_HEAD: &str = "-----BEGIN NATS USER JWT-----";
 pub(super) struct AccessFlags {
     /// File with one line `user:password`, or with NATS credentials.
     #[arg(long, value_name = "FILE")]
-    pub(super) credentials: Option<PathBuf>,
+    credentials: Option<PathBuf>,
     /// PEM file with the CA certificates to trust.
     #[arg(long, value_name = "FILE")]
     pub(super) tls_ca: Option<PathBuf>,
@@ -57,6 +57,11 @@ impl AccessFlags {
         self.tls_cert.as_deref().zip(self.tls_key.as_deref())
     }
 
+    /// All files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.credentials, &self.tls_ca, &self.tls_cert, &self.tls_key].into_iter().filter_map(|file| file.as_deref())
+    }
+
     /// Whether a flag of TLS is set.
     pub(super) fn uses_tls(&self) -> bool {
         self.tls_ca.is_some() || self.tls_cert.is_some()
@@ -66,5 +71,13 @@ impl AccessFlags {
     pub(super) fn tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let trusted = self.tls_ca.as_ref().map(|file| read_trusted_certificates("--tls-ca", file)).transpose()?;
         tls_client_config(trusted.as_ref(), self.identity())
+    }
+}
+
+/// An address without the user and the password that it may contain.
+pub(super) fn without_password(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => address.to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use futures_util::StreamExt;
 use std::time::Duration;
 
-use super::access_flags::{AccessFlags, Credentials};
+use super::access_flags::{AccessFlags, Credentials, without_password};
 use super::queue_message::QueueMessage;
 use crate::cli::rejects::RowLocation;
 use crate::settings::Period;
@@ -147,23 +147,4 @@ fn connect_options(access: &AccessFlags) -> anyhow::Result<ConnectOptions> {
         Some(Credentials::Password(user, password)) => options.user_and_password(user, password),
         None => options,
     })
-}
-
-/// The address of a server without the user and the password that it may contain.
-fn without_password(server: &str) -> String {
-    match (server.split_once("://"), server.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => server.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_shows_no_password() {
-        assert_eq!(without_password("nats://ann:p@ss@host:4222"), "nats://host:4222");
-        assert_eq!(without_password("tls://host"), "tls://host");
-    }
 }

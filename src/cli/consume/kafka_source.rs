@@ -36,6 +36,13 @@ pub(super) struct KafkaFlags {
     sasl: SaslMechanism,
 }
 
+impl KafkaFlags {
+    /// The progress file of a topic.
+    pub(super) fn progress_file(&self, topic: &str) -> ProgressFile {
+        ProgressFile::for_file(Path::new(topic), ".consume", self.state.as_deref())
+    }
+}
+
 /// Content of the progress file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct KafkaProgress {
@@ -73,7 +80,7 @@ impl KafkaSource {
     ) -> anyhow::Result<Self> {
         // TLS does not change what is read.
         let source = format!("kafka://{}/{topic}", brokers.addresses);
-        let file = ProgressFile::for_file(Path::new(topic), ".consume", flags.state.as_deref());
+        let file = flags.progress_file(topic);
         let mut progress: KafkaProgress = file.read_state()?.unwrap_or_default();
         ensure!(
             progress.source.is_empty() || progress.source == source,

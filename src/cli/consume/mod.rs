@@ -115,6 +115,8 @@ impl Consume {
         let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[], &[])?.validated_settings()?);
         let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
         sender.ingest_info()?.iter().for_each(|info| info.add_kinds(&mut rules.kinds));
+        let progress = self.kafka.progress_file(address.name());
+        self.reject_flags.ensure_not_read(self.access.files().chain([progress.path()]))?;
         let rejects = RejectReport::with_bounded_file(&self.reject_flags, MAX_FAULTS_BYTES)?;
         let metrics = Arc::new(ConsumeMetrics::default());
         let answer_limit = self.retry.limited(ANSWER_LIMIT);

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use std::time::Duration;
 
-use super::access_flags::AccessFlags;
+use super::access_flags::{AccessFlags, without_password};
 use super::jetstream_source::{JetStreamFlags, JetStreamSource};
 use super::kafka_client::KafkaBrokers;
 use super::kafka_source::{KafkaFlags, KafkaSource};
@@ -30,7 +30,8 @@ impl SourceAddress {
             !(address.starts_with("kafka") && address.contains('@')),
             "the address of a broker has no user; write the line `user:password` to a file, and name it with --credentials"
         );
-        let invalid = || format!("invalid source {address}: {EXPECTED}");
+        let shown = without_password(address);
+        let invalid = || format!("invalid source {shown}: {EXPECTED}");
         let (scheme, rest) = address.split_once("://").with_context(invalid)?;
         let (host, name) = rest.split_once('/').with_context(invalid)?;
         ensure!(!host.is_empty() && !name.is_empty() && !name.contains(['/', '*', '>', ' ']), "{}", invalid());
@@ -41,7 +42,7 @@ impl SourceAddress {
                 let brokers = KafkaBrokers { addresses: host.to_owned(), uses_tls: scheme == "kafka+tls" };
                 Ok(Self::Kafka(brokers, name.to_owned()))
             }
-            _ => bail!("invalid source {address}: unknown scheme `{scheme}`; {EXPECTED}"),
+            _ => bail!("invalid source {shown}: unknown scheme `{scheme}`; {EXPECTED}"),
         }
     }
 
@@ -131,5 +132,9 @@ mod tests {
         assert!(error.contains("unknown scheme `http`"), "{error}");
         let error = SourceAddress::parse("kafka+tls://ann:secret@host:9093/shop").unwrap_err().to_string();
         assert!(error.contains("--credentials") && !error.contains("secret"), "{error}");
+        for address in ["redis://ann:p@secret@host/S", "nats://ann:secret@host:4222", "nats://ann:secret@host/a.b"] {
+            let error = SourceAddress::parse(address).unwrap_err().to_string();
+            assert!(error.contains("://host") && !error.contains("secret"), "{error}");
+        }
     }
 }

@@ -1,0 +1,62 @@
+//! Checks that a command does not overwrite a file that it reads.
+
+use anyhow::ensure;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Checks that the file that `flag` names for writing is none of the files that the command reads.
+/// Links lead to the same file.
+///
+/// # Errors
+/// If it is one of them.
+pub(super) fn ensure_not_read<'p>(
+    flag: &str,
+    written: &Path,
+    read: impl IntoIterator<Item = &'p Path>,
+) -> anyhow::Result<()> {
+    for file in read {
+        ensure!(
+            !is_same_file(written, file),
+            "{flag} {}: the command reads this file, so it must not write it; name another file",
+            written.display()
+        );
+    }
+    Ok(())
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        // A file that does not exist yet, such as a progress file, has a name only.
+        (Err(_), Err(_)) => full_name(one) == full_name(other),
+        _ => false,
+    }
+}
+
+/// The folder of a file without links, and its name.
+fn full_name(file: &Path) -> Option<PathBuf> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(folder.canonicalize().ok()?.join(file.file_name()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_many_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("a"), "").unwrap();
+        std::fs::write(path("b"), "").unwrap();
+        std::fs::hard_link(path("a"), path("hard")).unwrap();
+        std::os::unix::fs::symlink(path("a"), path("soft")).unwrap();
+        std::fs::create_dir(path("d")).unwrap();
+        let conflicts = |written: &str, read: &str| ensure_not_read("--out", &path(written), [&*path(read)]).is_err();
+        for name in ["a", "hard", "soft", "./a", "d/../a"] {
+            assert!(conflicts(name, "a") && conflicts("a", name), "{name}");
+        }
+        assert!(conflicts("new", "d/../new"), "neither exists");
+        assert!(!conflicts("a", "b") && !conflicts("new", "a") && !conflicts("new", "other"));
+    }
+}
