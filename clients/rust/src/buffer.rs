@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::error::SequorError;
@@ -14,13 +14,15 @@ use crate::receipts::Receipt;
 /// What [`track`](crate::SequorClient::track) does if the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Waits for space.
+    /// Waits for space. In `on_lost`, drops the event and counts it, because `on_lost` runs in the
+    /// thread that makes space.
     Block,
     /// Drops the event and counts it.
     Drop,
 }
 
-/// A function that gets events that are lost, and the reason.
+/// A function that gets events that are lost, and the reason. The thread that sends events calls it,
+/// so it should return soon. It can track events and close the client.
 pub type OnLost = Arc<dyn Fn(&[Event], &SequorError) + Send + Sync>;
 
 /// How events are queued and sent.
@@ -36,8 +38,9 @@ pub struct BufferOptions {
     pub when_full: WhenFull,
     /// How long `close` and the drop of the client wait for the queue.
     pub close_timeout: Duration,
-    /// Gets every event that is lost: rejected, refused, or unsent at the close. The default logs
-    /// an error with the crate `log`.
+    /// Gets every event that is lost: rejected, refused, or unsent at the close. If a request is
+    /// without a response at the close, its events can be stored: the error is
+    /// [`SequorError::UnknownOutcome`]. The default logs an error with the crate `log`.
     pub on_lost: OnLost,
 }
 
@@ -69,7 +72,7 @@ impl fmt::Debug for BufferOptions {
 }
 
 fn log_lost_events(events: &[Event], error: &SequorError) {
-    log::error!("{} events are lost: {error}", events.len());
+    log::error!("{} events failed: {error}", events.len());
 }
 
 /// Numbers of events. Every event that was tracked is in exactly one of them.
@@ -87,7 +90,7 @@ pub struct BufferStats {
     pub rejected: u64,
     /// Events that the full queue did not take.
     pub dropped: u64,
-    /// Events that the daemon refused, or that were not sent at the close.
+    /// Events that the daemon refused, or that had no response at the close.
     pub failed: u64,
 }
 
@@ -121,7 +124,8 @@ struct BufferState {
     /// Number of events that left the queue, including their report to `on_lost`.
     done: u64,
     pending_flushes: usize,
-    has_thread: bool,
+    /// The thread that sends events.
+    thread: Option<ThreadId>,
     /// Whether the thread has ended.
     has_finished: bool,
     is_closed: bool,
@@ -132,6 +136,11 @@ struct BufferState {
 impl BufferState {
     fn queued(&self) -> usize {
         self.queue.len() + self.in_flight.len()
+    }
+
+    /// Whether the caller is `on_lost`, in the thread that sends events. It must not wait for itself.
+    fn is_sending_thread(&self) -> bool {
+        self.thread == Some(thread::current().id())
     }
 }
 
@@ -166,17 +175,17 @@ impl EventBuffer {
             if state.queued() < shared.options.capacity {
                 break;
             }
-            if shared.options.when_full == WhenFull::Drop {
+            if shared.options.when_full == WhenFull::Drop || state.is_sending_thread() {
                 state.stats.dropped += 1;
                 return Ok(false);
             }
             state = shared.wait(state);
         }
-        if !state.has_thread {
+        if state.thread.is_none() {
             let shared = Arc::clone(shared);
             let run = move || shared.run();
-            thread::Builder::new().name("sequor-events".to_owned()).spawn(run).map_err(SequorError::NoThread)?;
-            state.has_thread = true;
+            let spawned = thread::Builder::new().name("sequor-events".to_owned()).spawn(run);
+            state.thread = Some(spawned.map_err(SequorError::NoThread)?.thread().id());
         }
         state.queue.push_back(event);
         state.added += 1;
@@ -186,10 +195,14 @@ impl EventBuffer {
         Ok(true)
     }
 
-    /// Sends the events that were added so far. Returns false after `timeout`.
+    /// Sends the events that were added so far. Returns false after `timeout` or, in `on_lost`, at
+    /// once.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let mut state = self.shared.lock();
         let target = state.added;
+        if state.is_sending_thread() {
+            return state.done >= target;
+        }
         state.pending_flushes += 1;
         self.shared.changed.notify_all();
         let mut state = self.shared.wait_while(state, timeout, |state| state.done < target);
@@ -197,26 +210,23 @@ impl EventBuffer {
         state.done >= target
     }
 
-    /// Sends all queued events, for at most `close_timeout`. Reports the rest to `on_lost`.
+    /// Sends all queued events, for at most `close_timeout`. Reports the rest to `on_lost`. In
+    /// `on_lost`, returns at once.
     pub(crate) fn close(&self) {
-        let shared = &self.shared;
-        let mut state = shared.lock();
-        if state.is_closed {
-            return;
-        }
-        state.is_closed = true;
-        shared.changed.notify_all();
-        let timeout = shared.options.close_timeout;
-        let mut state = shared.wait_while(state, timeout, |state| state.has_thread && !state.has_finished);
-        state.is_abandoned = true;
-        let mut unsent = Arc::unwrap_or_clone(std::mem::take(&mut state.in_flight));
-        unsent.extend(state.queue.drain(..));
-        state.stats.failed += unsent.len() as u64;
-        state.done += unsent.len() as u64;
-        shared.changed.notify_all();
+        let mut state = self.shared.lock();
+        let was_closed = std::mem::replace(&mut state.is_closed, true);
+        let is_sending_thread = state.is_sending_thread();
         drop(state);
-        if !unsent.is_empty() {
-            shared.report(&unsent, &SequorError::NotSent(timeout));
+        self.shared.changed.notify_all();
+        if !is_sending_thread {
+            self.shared.finish();
+        } else if !was_closed {
+            // This thread must send the rest, so another one limits the time.
+            let shared = Arc::clone(&self.shared);
+            let spawned = thread::Builder::new().name("sequor-close".to_owned()).spawn(move || shared.finish());
+            if let Err(error) = spawned {
+                log::error!("cannot start the thread that limits the time of close: {error}");
+            }
         }
     }
 }
@@ -246,6 +256,24 @@ impl SharedBuffer {
         self.changed.wait_timeout_while(state, timeout, condition).unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// Waits for the end of the closed buffer, for at most `close_timeout`. Then gives up the rest.
+    fn finish(&self) {
+        let timeout = self.options.close_timeout;
+        let mut state = self.wait_while(self.lock(), timeout, |state| {
+            state.thread.is_some() && !state.has_finished && !state.is_abandoned
+        });
+        state.is_abandoned = true;
+        let in_flight = std::mem::take(&mut state.in_flight);
+        let unsent: Vec<_> = state.queue.drain(..).collect();
+        let count = (in_flight.len() + unsent.len()) as u64;
+        state.stats.failed += count;
+        state.done += count;
+        drop(state);
+        self.changed.notify_all();
+        self.report(&in_flight, &SequorError::UnknownOutcome(timeout));
+        self.report(&unsent, &SequorError::NotSent(timeout));
+    }
+
     /// Sends batches until the buffer is closed.
     fn run(&self) {
         while let Some(batch) = self.next_batch() {
@@ -256,7 +284,6 @@ impl SharedBuffer {
                 break;
             }
             match result {
-                Ok(receipt) if receipt.rejected.is_empty() => {}
                 Ok(receipt) => {
                     let invalid = receipt.rejected.iter().filter_map(|entry| batch.get(entry.index).cloned());
                     self.report(&invalid.collect::<Vec<_>>(), &SequorError::Rejected(receipt.rejected));
@@ -317,10 +344,13 @@ impl SharedBuffer {
         !self.wait_while(state, delay, |state| !state.is_abandoned).is_abandoned
     }
 
-    /// Calls `on_lost`. A panic in it does not end the thread.
+    /// Calls `on_lost` if there are events. A panic in it does not end the thread.
     fn report(&self, events: &[Event], error: &SequorError) {
+        if events.is_empty() {
+            return;
+        }
         if catch_unwind(AssertUnwindSafe(|| (self.options.on_lost)(events, error))).is_err() {
-            log::error!("on_lost panicked; {} events are lost: {error}", events.len());
+            log::error!("on_lost panicked; {} events failed: {error}", events.len());
         }
     }
 }

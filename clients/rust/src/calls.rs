@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::connection::{Connection, ConnectionError, HttpRequest, HttpResponse, Method, parse_json};
 use crate::environment::Environment;
 use crate::error::SequorError;
+use crate::json;
 use crate::retry::{RetryPolicy, is_retryable_status};
 
 /// The characters of paths and queries that are encoded: all but the unreserved ones of RFC 3986.
@@ -28,9 +29,18 @@ pub(crate) struct Call {
 
 impl Call {
     /// A call to `/v1/` and the segments.
-    pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
+    ///
+    /// # Errors
+    /// [`SequorError::InvalidArgument`] if a segment is empty, `.` or `..`, which servers and proxies
+    /// drop.
+    pub(crate) fn new(method: Method, segments: &[&str]) -> Result<Self, SequorError> {
+        if let Some(id) = segments.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
+            return Err(SequorError::invalid(format!(
+                "the id `{id}` cannot be in a URL; an id is a text of 1 to 256 bytes other than `.` and `..`"
+            )));
+        }
         let encoded: String = segments.iter().flat_map(|segment| ["/".to_owned(), encode(segment)]).collect();
-        Self::to_path(method, format!("/v1{encoded}"))
+        Ok(Self::to_path(method, format!("/v1{encoded}")))
     }
 
     /// A call to a path that is encoded already.
@@ -54,12 +64,9 @@ impl Call {
     /// Sets a JSON body.
     ///
     /// # Errors
-    /// [`SequorError::InvalidArgument`] if the value has no JSON form.
+    /// [`SequorError::InvalidArgument`] if the value has no JSON form, or a number that is not finite.
     pub(crate) fn with_json(self, value: &(impl serde::Serialize + ?Sized)) -> Result<Self, SequorError> {
-        match serde_json::to_vec(value) {
-            Ok(body) => Ok(self.with_body(body)),
-            Err(error) => Err(SequorError::invalid(format!("the argument has no JSON form: {error}"))),
-        }
+        Ok(self.with_body(json::encode(value)?))
     }
 
     pub(crate) fn request(&self) -> HttpRequest<'_> {
@@ -182,8 +189,9 @@ mod tests {
     #[test]
     fn paths_and_queries_are_encoded() {
         let call = Call::new(Method::GET, &["users", "ü/ %?#", "recommendations"])
+            .unwrap()
             .with_query(&[("item", "grün & co"), ("limit", "5")]);
         assert_eq!(call.path, "/v1/users/%C3%BC%2F%20%25%3F%23/recommendations?item=gr%C3%BCn%20%26%20co&limit=5");
-        assert_eq!(Call::new(Method::GET, &["items", "a-b_c.d~1"]).path, "/v1/items/a-b_c.d~1");
+        assert_eq!(Call::new(Method::GET, &["items", "a-b_c.d~1"]).unwrap().path, "/v1/items/a-b_c.d~1");
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use ureq::http::{Request, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -138,14 +138,16 @@ impl Connection {
             Some(TrustedCertificates(certificates)) => RootCerts::Specific(Arc::clone(certificates)),
             None => RootCerts::WebPki,
         };
+        // A limit that the clock cannot express, such as `Duration::MAX`, is none.
+        let limit = |time: Option<Duration>| time.filter(|time| Instant::now().checked_add(*time).is_some());
         let proxy = if is_this_machine(host) { None } else { Proxy::try_from_env() };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(proxy)
             .user_agent(concat!("sequor-rust/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(options.connect_timeout)
-            .timeout_global(options.timeout)
+            .timeout_connect(limit(options.connect_timeout))
+            .timeout_global(limit(options.timeout))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
         Ok(Self {
@@ -230,8 +232,12 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 fn bearer_token(key: &str) -> Result<HeaderValue, SequorError> {
-    let mut value = HeaderValue::try_from(format!("Bearer {key}"))
-        .map_err(|_| SequorError::invalid("the key has a character that a header cannot have, such as a line break"))?;
+    let is_allowed = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let value = is_allowed.then(|| HeaderValue::try_from(format!("Bearer {key}")).ok()).flatten();
+    let mut value = value.ok_or_else(|| {
+        let reason = "the key has a character that a header cannot have, such as a line break or a letter outside ASCII";
+        SequorError::invalid(reason)
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

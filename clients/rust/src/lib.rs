@@ -10,6 +10,7 @@ mod connection;
 mod environment;
 mod error;
 mod event;
+mod json;
 mod lists;
 mod options;
 mod receipts;

@@ -11,7 +11,8 @@ use crate::lists::Recommendations;
 #[derive(Debug)]
 pub struct RecommendationPages<'c> {
     caller: &'c Caller,
-    user_id: String,
+    /// The path of all pages, without the query.
+    path: String,
     page_size: u32,
     /// The request of the next page. `None` after the last page or an error.
     next: Option<Call>,
@@ -21,8 +22,9 @@ pub struct RecommendationPages<'c> {
 }
 
 impl<'c> RecommendationPages<'c> {
-    pub(crate) fn new(caller: &'c Caller, user_id: &str, page_size: u32, first: Call) -> Self {
-        Self { caller, user_id: user_id.to_owned(), page_size, next: Some(first), first_id: None, offset: 0 }
+    pub(crate) fn new(caller: &'c Caller, page_size: u32, first: Call) -> Self {
+        let path = first.path.split('?').next().unwrap_or_default().to_owned();
+        Self { caller, path, page_size, next: Some(first), first_id: None, offset: 0 }
     }
 
     /// The request of the page after `page`. It keeps the other parameters of the first page.
@@ -30,7 +32,7 @@ impl<'c> RecommendationPages<'c> {
         self.offset += page.items.len();
         let first_id = self.first_id.get_or_insert_with(|| page.recommendation_id.clone());
         let (offset, limit) = (self.offset.to_string(), self.page_size.to_string());
-        Call::new(Method::GET, &["users", &self.user_id, "recommendations"]).with_query(&[
+        Call::to_path(Method::GET, self.path.clone()).with_query(&[
             ("recommendation_id", first_id.as_str()),
             ("offset", &offset),
             ("limit", &limit),

@@ -1,6 +1,7 @@
 import { splitBatches } from "./batches.js";
-import { EventsRejected, SequorError } from "./errors.js";
-import { unref } from "./retry.js";
+import { ConnectionFailed, EventsRejected, SequorError } from "./errors.js";
+import { encode, shown } from "./json.js";
+import { checkTime, unref } from "./retry.js";
 import type { Event, Receipt } from "./types.js";
 
 /**
@@ -9,7 +10,8 @@ import type { Event, Receipt } from "./types.js";
  * The buffer sends a batch if `maxBatch` events are queued, or if `flushInterval` has passed since
  * the first of them. `capacity` bounds the queue. If the queue is full, `track` drops the event and
  * counts it (`drop`), or its promise waits for space (`wait`). `closeTimeout` bounds `close`.
- * `onError` gets every event that is lost: rejected, refused, or unsent at `close`.
+ * `onError` gets every event that is lost: rejected, refused, or unsent at `close`. If a request is
+ * without a response at `close`, its events can be stored: the error is a `ConnectionFailed`.
  */
 export interface BufferOptions {
   maxBatch: number;
@@ -24,7 +26,8 @@ export interface BufferOptions {
  * Numbers of events. Every event that was tracked is in exactly one of them.
  *
  * `duplicates` were stored by an earlier attempt whose response was lost. `withheld` were not
- * stored, because their users have not given consent.
+ * stored, because their users have not given consent. `failed` were refused, or had no response at
+ * `close`.
  */
 export interface BufferStats {
   queued: number;
@@ -42,7 +45,7 @@ export const DEFAULT_BUFFER: BufferOptions = {
   capacity: 10_000,
   whenFull: "drop",
   closeTimeout: 10_000,
-  onError: (events, error) => console.error(`sequor: ${events.length} events are lost:`, error.message),
+  onError: (events, error) => console.error(`sequor: ${events.length} events failed:`, error.message),
 };
 
 // Browsers limit the bodies of requests that outlive their page to 64 KiB in all.
@@ -51,9 +54,14 @@ const MAX_KEEPALIVE_BYTES = 60_000;
 /** How the buffer sends batches. */
 export interface Sender {
   /** Retries until the daemon has stored or refused the batch, or until the signal aborts. */
-  send(events: Event[], signal: AbortSignal): Promise<Receipt>;
+  send(records: string[], signal: AbortSignal): Promise<Receipt>;
   /** Sends once, with a request that outlives the page. */
   sendOnLeave(records: string[]): Promise<Receipt>;
+}
+
+/** An event of the queue: its JSON text, which later changes to the event of the caller do not reach. */
+interface QueuedEvent {
+  readonly json: string;
 }
 
 /** Sends events in the background, in the order in which they were added. */
@@ -61,22 +69,21 @@ export class EventBuffer {
   readonly #sender: Sender;
   readonly #options: BufferOptions;
   readonly #abort = new AbortController();
-  #queue: Event[] = [];
+  #queue: QueuedEvent[] = [];
+  /** The batch that is being sent. */
+  #inFlight: QueuedEvent[] = [];
   #counts = { accepted: 0, duplicates: 0, withheld: 0, rejected: 0, dropped: 0, failed: 0 };
   #running: Promise<void> | undefined;
   #timer: unknown;
   #isDue = false;
-  #isClosed = false;
+  #closing: Promise<void> | undefined;
   #waiting: (() => void)[] = [];
-  #leaving = new Set<Event>();
+  #leaving = new Set<QueuedEvent>();
 
   constructor(sender: Sender, options: Partial<BufferOptions> = {}) {
     this.#sender = sender;
     this.#options = { ...DEFAULT_BUFFER, ...options };
-    const { maxBatch, capacity } = this.#options;
-    if (!(maxBatch >= 1 && maxBatch <= capacity)) {
-      throw new RangeError(`maxBatch is ${maxBatch}; it must be 1 to capacity (${capacity})`);
-    }
+    checkOptions(this.#options);
   }
 
   /** The numbers of events so far. */
@@ -84,11 +91,18 @@ export class EventBuffer {
     return { queued: this.#queue.length, ...this.#counts };
   }
 
-  /** Queues an event. The result is false if it was dropped: the queue is full, or the buffer is closed. */
-  async add(event: Event): Promise<boolean> {
-    while (this.#isClosed || this.#queue.length >= this.#options.capacity) {
+  /**
+   * Queues an event. The result is false if it was dropped: the queue is full, or the buffer is closed.
+   * Throws if the event has no JSON form.
+   */
+  add(event: Event): Promise<boolean> {
+    return this.#enqueue({ json: encode(event, "the event") });
+  }
+
+  async #enqueue(event: QueuedEvent): Promise<boolean> {
+    while (this.#closing || this.#queue.length >= this.#options.capacity) {
       // The buffer does not throw after `close`: few callers await the result of `track`.
-      if (this.#isClosed || this.#options.whenFull === "drop") {
+      if (this.#closing || this.#options.whenFull === "drop") {
         this.#counts.dropped += 1;
         return false;
       }
@@ -109,23 +123,30 @@ export class EventBuffer {
   }
 
   /** Sends all queued events, for at most `closeTimeout`. Reports the rest to `onError`. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#releaseWaiting();
+  close(): Promise<void> {
+    // Later, so that `#closing` is set when the first request begins.
+    return (this.#closing ??= Promise.resolve().then(() => this.#close()));
+  }
+
+  async #close(): Promise<void> {
+    const { closeTimeout } = this.#options;
     let timer: unknown;
     const timeout = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#options.closeTimeout);
+      timer = setTimeout(resolve, closeTimeout);
     });
+    this.#releaseWaiting();
     await Promise.race([this.flush(), timeout]);
     clearTimeout(timer as number);
-    const unsent = this.#queue;
+    const rest = this.#queue;
     this.#queue = [];
     this.#abort.abort();
-    this.#counts.failed += unsent.length;
-    if (unsent.length > 0) {
-      this.#report(unsent, new SequorError(`not sent within ${this.#options.closeTimeout} ms after close`));
-    }
+    this.#counts.failed += rest.length;
+    const inFlight = new Set([...this.#inFlight, ...this.#leaving]);
+    const again = "It is safe to send them again with the same `event_id`.";
+    const unknown = `no response within ${closeTimeout} ms after close: the daemon may have stored the events. ${again}`;
+    this.#report(rest.filter((event) => inFlight.has(event)), new ConnectionFailed(unknown));
+    const unsent = rest.filter((event) => !inFlight.has(event));
+    this.#report(unsent, new SequorError(`not sent within ${closeTimeout} ms after close`));
   }
 
   /**
@@ -135,8 +156,7 @@ export class EventBuffer {
    */
   async leave(): Promise<void> {
     const events = this.#queue.filter((event) => !this.#leaving.has(event));
-    const records = events.map((event) => JSON.stringify(event));
-    const batches = splitBatches(records, this.#options.maxBatch, MAX_KEEPALIVE_BYTES);
+    const batches = splitBatches(events.map(({ json }) => json), this.#options.maxBatch, MAX_KEEPALIVE_BYTES);
     await Promise.all(
       batches.map(async (batch) => {
         const sent = events.slice(batch.first, batch.first + batch.records.length);
@@ -173,14 +193,16 @@ export class EventBuffer {
   async #run(): Promise<void> {
     while (this.#queue.length > 0 && (this.#isDue || this.#queue.length >= this.#options.maxBatch)) {
       const batch = this.#queue.slice(0, this.#options.maxBatch);
+      this.#inFlight = batch;
       try {
-        this.#settle(batch, await this.#sender.send(batch, this.#abort.signal));
+        this.#settle(batch, await this.#sender.send(batch.map(({ json }) => json), this.#abort.signal));
       } catch (error) {
         if (this.#abort.signal.aborted) return;
         const failure = error instanceof SequorError ? error : new SequorError(`the batch cannot be sent: ${error}`);
         this.#counts.failed += this.#remove(batch);
         this.#report(batch, failure);
       }
+      this.#inFlight = [];
     }
     this.#isDue = false;
   }
@@ -189,7 +211,7 @@ export class EventBuffer {
    * Removes and counts a batch that the daemon has answered. If another request has settled a part
    * of the batch, the rest stays queued and is sent again.
    */
-  #settle(batch: Event[], receipt: Receipt): void {
+  #settle(batch: QueuedEvent[], receipt: Receipt): void {
     const queued = new Set(this.#queue);
     if (!batch.every((event) => queued.has(event))) return;
     this.#remove(batch);
@@ -197,13 +219,11 @@ export class EventBuffer {
     this.#counts.duplicates += receipt.duplicates;
     this.#counts.withheld += receipt.withheld;
     this.#counts.rejected += receipt.rejected.length;
-    if (receipt.rejected.length > 0) {
-      const rejected = receipt.rejected.flatMap((entry) => batch[entry.index] ?? []);
-      this.#report(rejected, new EventsRejected(receipt.rejected));
-    }
+    const rejected = receipt.rejected.flatMap((entry) => batch[entry.index] ?? []);
+    this.#report(rejected, new EventsRejected(receipt.rejected));
   }
 
-  #remove(batch: Event[]): number {
+  #remove(batch: QueuedEvent[]): number {
     const sent = new Set(batch);
     const before = this.#queue.length;
     this.#queue = this.#queue.filter((event) => !sent.has(event));
@@ -217,11 +237,29 @@ export class EventBuffer {
     waiting.forEach((resolve) => resolve());
   }
 
-  #report(events: Event[], error: SequorError): void {
+  #report(events: QueuedEvent[], error: SequorError): void {
+    if (events.length === 0) return;
     try {
-      this.#options.onError(events, error);
+      this.#options.onError(events.map(({ json }) => JSON.parse(json) as Event), error);
     } catch (defect) {
       console.error("sequor: onError failed:", defect);
     }
+  }
+}
+
+function checkOptions(options: BufferOptions): void {
+  const { maxBatch, capacity, whenFull } = options;
+  checkCount("capacity", capacity, Number.MAX_SAFE_INTEGER, `${Number.MAX_SAFE_INTEGER}`);
+  checkCount("maxBatch", maxBatch, capacity, `capacity (${capacity})`);
+  checkTime("flushInterval", options.flushInterval, 0);
+  checkTime("closeTimeout", options.closeTimeout, 0);
+  if (whenFull !== "drop" && whenFull !== "wait") {
+    throw new RangeError(`whenFull is ${shown(whenFull)}; it must be "drop" or "wait"`);
+  }
+}
+
+function checkCount(name: string, value: number, most: number, limit: string): void {
+  if (!(Number.isSafeInteger(value) && value >= 1 && value <= most)) {
+    throw new RangeError(`${name} is ${shown(value)}; it must be a whole number from 1 to ${limit}`);
   }
 }

@@ -1,8 +1,11 @@
 import { sendInBatches } from "./batches.js";
 import { EventBuffer, type BufferOptions } from "./buffer.js";
 import { ConnectionFailed, problemOf, SequorError } from "./errors.js";
+import { encode, encodeRecords, queryText, requireArray, requireObject, shown } from "./json.js";
 import { listsOfStream } from "./stream.js";
 import {
+  checkPolicy,
+  checkTime,
   DEFAULT_RETRY,
   delayBeforeRetry,
   isRetryableStatus,
@@ -83,9 +86,11 @@ export class SequorClient {
 
   constructor(options: ClientOptions = {}) {
     this.#baseUrl = checkedUrl(options.baseUrl ?? "http://localhost:8080");
-    this.#headers = options.key ? { authorization: `Bearer ${options.key}` } : {};
+    this.#headers = options.key ? { authorization: `Bearer ${checkedKey(options.key)}` } : {};
     this.#timeout = options.timeout ?? 10_000;
+    checkTime("timeout", this.#timeout, 1);
     this.#retry = { ...DEFAULT_RETRY, ...options.retry };
+    checkPolicy(this.#retry);
     // `fetch` of browsers throws if it is called as a method of another object.
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
     this.#now = options.now ?? Date.now;
@@ -93,7 +98,7 @@ export class SequorClient {
     this.#backgroundSleep = options.sleep ?? timerSleep(true);
     this.#random = options.random ?? Math.random;
     const sender = {
-      send: (events: Event[], signal: AbortSignal) => this.#sendTracked(events, signal),
+      send: (records: string[], signal: AbortSignal) => this.#sendTracked(records, signal),
       sendOnLeave: (records: string[]) => this.#sendOnLeave(records),
     };
     this.buffer = new EventBuffer(sender, options.buffer);
@@ -110,13 +115,12 @@ export class SequorClient {
 
   /**
    * Queues an event for `buffer`, which sends it in the background. The result is whether it was
-   * queued; it never rejects. An event without `timestamp` gets the present time.
+   * queued; it never rejects. An event without `timestamp` gets the present time. Later changes to
+   * the event have no effect. Throws if the event has no JSON form.
    */
   track(event: Event): Promise<boolean> {
-    const queueable = { ...withId(event), timestamp: event.timestamp ?? this.#now() };
-    // Throws here if the event has no JSON form, because the background cannot throw.
-    JSON.stringify(queueable);
-    return this.buffer.add(queueable);
+    requireObject("the event", event);
+    return this.buffer.add({ ...withId(event), timestamp: event.timestamp ?? this.#now() });
   }
 
   /** Waits until the tracked events are sent. */
@@ -135,7 +139,8 @@ export class SequorClient {
     options: CallOptions & { recommend?: number; placement?: string } = {},
   ): Promise<Receipt> {
     const { signal, ...query } = options;
-    return this.#sendBatches("/v1/events", events.map(withId), query, signal ? { signal } : {});
+    const records = encodeRecords("events", "event", events, withId);
+    return this.#sendBatches("/v1/events", records, query, signal ? { signal } : {});
   }
 
   // Lists
@@ -206,11 +211,13 @@ export class SequorClient {
     params: SessionListParams = {},
     options: ReadOptions = {},
   ): Promise<Recommendations> {
+    requireArray("items", items);
     return this.#call("POST", "/v1/recommendations", bodyCall({ ...params, items }, options));
   }
 
   /** Orders a list of the site for a user or a session. `log` records the list as shown. */
   rank(items: readonly (string | ListItem)[], params: RankParams = {}, options: ReadOptions = {}): Promise<RankedList> {
+    requireItems(items);
     const listed = items.map((item) => {
       if (typeof item === "string") return { item_id: item };
       const { item_id, relevance } = item;
@@ -238,6 +245,7 @@ export class SequorClient {
     params: { recommendation_id?: string; placement?: string; consent?: "none" | "session" | "full" } = {},
     options: CallOptions = {},
   ): Promise<ImpressionReceipt> {
+    requireItems(items);
     // The client makes the id of the list, so that a retry counts once.
     const json = { recommendation_id: newId(), ...params, user_id: userId, items };
     return this.#call("POST", "/v1/impressions", { json, ...signalOf(options) });
@@ -267,7 +275,7 @@ export class SequorClient {
 
   /** Puts, patches and deletes many items. Sends several requests if there are many. */
   changeItems(changes: readonly ItemChange[], options: CallOptions = {}): Promise<Receipt> {
-    return this.#sendBatches("/v1/items", changes, {}, signalOf(options));
+    return this.#sendBatches("/v1/items", encodeRecords("changes", "item change", changes), {}, signalOf(options));
   }
 
   // Users
@@ -316,9 +324,9 @@ export class SequorClient {
   }
 
   /** Sends a batch of the buffer, until the daemon has stored or refused it. */
-  #sendTracked(events: Event[], signal: AbortSignal): Promise<Receipt> {
+  #sendTracked(records: string[], signal: AbortSignal): Promise<Receipt> {
     const retry = { ...this.#retry, attempts: Infinity, maxRetryAfter: Infinity };
-    return this.#sendBatches("/v1/events", events, {}, { signal, retry, sleep: this.#backgroundSleep });
+    return this.#sendBatches("/v1/events", records, {}, { signal, retry, sleep: this.#backgroundSleep });
   }
 
   #sendOnLeave(records: string[]): Promise<Receipt> {
@@ -327,10 +335,9 @@ export class SequorClient {
     return this.#call("POST", "/v1/events", { body, retry, hasReceiptOn400: true, keepalive: true });
   }
 
-  #sendBatches(path: string, records: readonly unknown[], query: Query, call: Call): Promise<Receipt> {
-    const lines = records.map((record) => JSON.stringify(record));
+  #sendBatches(path: string, records: string[], query: Query, call: Call): Promise<Receipt> {
     // Recommendations are for the last event, so only the last batch asks for them.
-    return sendInBatches(lines, (body, isLast) =>
+    return sendInBatches(records, (body, isLast) =>
       this.#call("POST", path, { ...call, body, query: isLast ? query : {}, hasReceiptOn400: true }),
     );
   }
@@ -338,7 +345,7 @@ export class SequorClient {
   async #call<T>(method: string, path: string, call: Call = {}): Promise<T> {
     const { signal, isIdempotent = true, retry = this.#retry, sleep = this.#sleep } = call;
     const url = this.#url(path, call.query);
-    const body = call.body ?? (call.json === undefined ? undefined : JSON.stringify(call.json));
+    const body = call.body ?? (call.json === undefined ? undefined : encode(call.json));
     const headers = { ...this.#headers, ...(body === undefined ? {} : { "content-type": "application/json" }) };
     const init: RequestInit = { method, headers, keepalive: call.keepalive ?? false };
     if (body !== undefined) init.body = body;
@@ -393,7 +400,7 @@ export class SequorClient {
   #url(path: string, query: Query = {}): string {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) {
-      if (value !== undefined && value !== null) search.append(name, String(value));
+      if (value !== undefined && value !== null) search.append(name, queryText(name, value));
     }
     const text = search.toString();
     return `${this.#baseUrl}${path}${text ? `?${text}` : ""}`;
@@ -415,12 +422,27 @@ function connectionFailed(error: unknown): ConnectionFailed {
 
 /** The address without the last slashes. An address such as `/recs` is relative to the page. */
 function checkedUrl(url: string): string {
-  const { location } = globalThis as { location?: Location };
-  const { protocol } = new URL(url, location?.href);
-  if (protocol !== "http:" && protocol !== "https:") {
-    throw new RangeError(`baseUrl is ${JSON.stringify(url)}; it must begin with http:// or https://`);
+  // The message does not repeat an address that contains a password.
+  if (String(url).includes("@")) throw new RangeError("baseUrl has a user name or a password; use `key` instead");
+  if (!isServerUrl(url)) {
+    throw new RangeError(`baseUrl is ${shown(url)}; it must be http://HOST:PORT or https://HOST:PORT, without a query`);
   }
   return url.replace(/\/+$/, "");
+}
+
+/** The key, without repeating it in an error. */
+function checkedKey(key: string): string {
+  if (typeof key === "string" && /^[\x20-\x7e]+$/.test(key)) return key;
+  throw new RangeError("the key has a character that a header cannot have, such as a line break or a letter outside ASCII");
+}
+
+function isServerUrl(url: unknown): url is string {
+  const { location } = globalThis as { location?: Location };
+  try {
+    return typeof url === "string" && !/[?#]/.test(url) && /^https?:$/.test(new URL(url, location?.href).protocol);
+  } catch {
+    return false;
+  }
 }
 
 function newId(): string {
@@ -436,9 +458,20 @@ function withId(event: Event): Event {
   return event.event_id == null ? { ...event, event_id: newId() } : event;
 }
 
+function requireItems(items: readonly (string | ListItem)[]): void {
+  requireArray("items", items);
+  items.forEach((item, index) => {
+    if (typeof item !== "string") requireObject(`item ${index}`, item, "an id or an object with `item_id`");
+  });
+}
+
 /** A part of a path. URLs drop the parts `.` and `..`. */
 function segment(id: string): string {
-  if (id === "." || id === "..") throw new RangeError(`the id ${JSON.stringify(id)} cannot be in a URL`);
+  const isText = typeof id === "string" || Number.isFinite(id);
+  if (!isText || ["", ".", ".."].includes(id)) {
+    const allowed = 'an id is a text of 1 to 256 bytes other than "." and ".."';
+    throw new RangeError(`the id ${shown(id)} cannot be in a URL; ${allowed}`);
+  }
   return encodeURIComponent(id);
 }
 
@@ -450,17 +483,9 @@ function itemPath(itemId: string): string {
   return `/v1/items/${segment(itemId)}`;
 }
 
-function joined(name: string, ids: readonly string[] | undefined): string | undefined {
-  const wrong = ids?.find((id) => id.includes(","));
-  if (wrong !== undefined) {
-    throw new RangeError(`\`${name}\` has the id ${JSON.stringify(wrong)}; the query separates ids by commas`);
-  }
-  return ids?.join(",");
-}
-
 function listQuery(params: ListParams): Query {
-  const { context = {}, exclude, items, ...rest } = params;
-  const query: Query = { ...rest, exclude: joined("exclude", exclude), items: joined("items", items) };
+  const { context = {}, ...rest } = params;
+  const query: Query = { ...rest };
   for (const [name, value] of Object.entries(context)) query[`context.${name}`] = value;
   return query;
 }

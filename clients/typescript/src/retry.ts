@@ -1,3 +1,8 @@
+import { shown } from "./json.js";
+
+/** The longest time of a timer in milliseconds. A timer with a longer time, or NaN, ends after 1 ms. */
+const MAX_TIME = 2 ** 31 - 1;
+
 /**
  * Exponential backoff with full jitter. All times are in milliseconds.
  *
@@ -58,7 +63,7 @@ export function timerSleep(isBackground: boolean): Sleep {
         if (signal?.aborted) reject(signal.reason);
         else resolve();
       };
-      const timer = setTimeout(end, milliseconds);
+      const timer = setTimeout(end, Math.min(milliseconds, MAX_TIME));
       if (isBackground) unref(timer);
       signal?.addEventListener("abort", end);
       if (signal?.aborted) end();
@@ -68,4 +73,19 @@ export function timerSleep(isBackground: boolean): Sleep {
 /** Lets a Node process exit while the timer runs. Timers of browsers are numbers. */
 export function unref(timer: unknown): void {
   (timer as { unref?: () => void }).unref?.();
+}
+
+/** Throws if an option is no time that a timer can wait. */
+export function checkTime(name: string, value: number, least: number): void {
+  if (!(value >= least && value <= MAX_TIME)) {
+    throw new RangeError(`${name} is ${shown(value)}; it must be ${least} to ${MAX_TIME} milliseconds`);
+  }
+}
+
+export function checkPolicy(policy: RetryPolicy): void {
+  const leasts = { attempts: 1, baseDelay: 0, maxDelay: 0, maxRetryAfter: 0 };
+  for (const [name, least] of Object.entries(leasts)) {
+    const value = policy[name as keyof RetryPolicy];
+    if (!(value >= least)) throw new RangeError(`retry.${name} is ${shown(value)}; it must be at least ${least}`);
+  }
 }

@@ -4,7 +4,14 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { EventBuffer, SequorClient, type BufferOptions, type Event, type Receipt } from "../src/index.js";
+import {
+  ConnectionFailed,
+  EventBuffer,
+  SequorClient,
+  type BufferOptions,
+  type Event,
+  type Receipt,
+} from "../src/index.js";
 import { Daemon, NEVER, PATIENCE, waitUntil } from "./harness.js";
 
 const daemon = new Daemon();
@@ -35,10 +42,10 @@ class GatedSender {
   open = () => {};
   readonly #gate = new Promise<void>((resolve) => (this.open = resolve));
 
-  async send(events: Event[]): Promise<Receipt> {
+  async send(records: string[]): Promise<Receipt> {
     await this.#gate;
-    this.batches.push(events.length);
-    return receipt(events.length);
+    this.batches.push(records.length);
+    return receipt(records.length);
   }
 
   async sendOnLeave(records: string[]): Promise<Receipt> {
@@ -103,9 +110,96 @@ test("events keep the time at which they were tracked, and get an id", async () 
   assert.match(second.event_id, /^[0-9a-f]{32}$/);
 });
 
-test("an event without a JSON form is refused where it is tracked", () => {
+/** A client that keeps the events that it sends, and answers each batch with `answer`. */
+function recorder(buffer: Partial<BufferOptions>, answer: (events: Event[]) => Response) {
+  const sent: Event[] = [];
+  const recording = new SequorClient({
+    buffer: { flushInterval: NEVER, ...buffer },
+    fetch: async (_, init) => {
+      const events = JSON.parse(String(init?.body)) as Event[];
+      sent.push(...events);
+      return answer(events);
+    },
+  });
+  return { recording, sent };
+}
+
+/** What a program can do with an event after `track`. */
+const LATER_CHANGES: Record<string, (event: any) => void> = {
+  "a cycle": ({ properties }) => (properties.self = properties),
+  "a number that is not finite": ({ properties }) => (properties.count = NaN),
+  "a BigInt": ({ properties }) => (properties.count = 1n),
+  "another number": ({ properties }) => (properties.count = 2),
+  "a removed member": ({ properties }) => delete properties.count,
+  "a longer list": ({ properties }) => properties.tags.push("x".repeat(2_000_000)),
+  "a toJSON that throws": ({ properties }) => (properties.toJSON = () => assert.fail("serialised again")),
+  "another user": (event) => (event.user_id = "other"),
+};
+
+test("an event is sent as it was when it was tracked", async () => {
+  const { recording, sent } = recorder({}, (events) => Response.json(receipt(events.length)));
+  const asTracked = (): Event => ({ ...view("snapshot-1"), properties: { count: 1, tags: ["a"] } });
+  for (const change of Object.values(LATER_CHANGES)) {
+    const event = asTracked();
+    void recording.track(event);
+    change(event);
+  }
+  await recording.close();
+  for (const [index, name] of Object.keys(LATER_CHANGES).entries()) {
+    const { event_id, timestamp, ...members } = sent[index]!;
+    assert.deepEqual(members, asTracked(), name);
+  }
+  assert.equal(recording.buffer.stats.accepted, Object.keys(LATER_CHANGES).length);
+});
+
+test("an event that waits for space is sent as it was when it was tracked", async () => {
+  const { recording, sent } = recorder({ maxBatch: 1, capacity: 1, whenFull: "wait" }, () => Response.json(receipt(1)));
+  const event = { ...view("snapshot-2"), properties: { count: 1 } };
+  const tracked = [recording.track(event), recording.track(event)];
+  event.properties.count = 2;
+  assert.deepEqual(await Promise.all(tracked), [true, true]);
+  await recording.close();
+  assert.deepEqual(sent.map(({ properties }) => properties), [{ count: 1 }, { count: 1 }]);
+});
+
+test("a later change to one event does not lose the batch", async () => {
+  const tracking = client({ flushInterval: NEVER });
+  const properties: Record<string, unknown> = {};
+  for (let number = 0; number < 20; number += 1) void tracking.track(view("snapshot-3"));
+  void tracking.track({ ...view("snapshot-3"), properties });
+  properties.self = properties;
+  await tracking.close();
+  assert.deepEqual([tracking.buffer.stats.accepted, tracking.buffer.stats.failed], [21, 0]);
+  assert.equal((await daemon.storedEventIds("snapshot-3")).length, 21);
+});
+
+test("onError gets events as they were tracked, with the ids that were sent", async () => {
+  const lost: Event[] = [];
+  const refuse = () => new Response("no", { status: 403 });
+  const { recording, sent } = recorder({ onError: (events) => lost.push(...events) }, refuse);
+  const event = { ...view("snapshot-4"), properties: { count: 1 } };
+  void recording.track(event);
+  event.properties.count = 2;
+  await recording.close();
+  assert.equal(lost.length, 1);
+  assert.deepEqual(lost, sent);
+});
+
+test("events with the same id are counted each", async () => {
+  const sender = new GatedSender();
+  const buffer = new EventBuffer(sender, { flushInterval: NEVER });
+  for (let number = 0; number < 3; number += 1) await buffer.add({ ...view("same-1"), event_id: "e1" });
+  sender.open();
+  await buffer.close();
+  assert.deepEqual([buffer.stats.queued, buffer.stats.accepted], [0, 3]);
+});
+
+test("an event without a JSON form is refused where it is tracked", async () => {
+  const tracking = client({ flushInterval: NEVER });
   const event = { ...view("json-1"), properties: { count: 1n } };
-  assert.throws(() => client({ flushInterval: NEVER }).track(event), /BigInt/);
+  assert.throws(() => tracking.track(event), /`properties.count` is of the type BigInt/);
+  assert.equal(tracking.buffer.stats.queued, 0);
+  await tracking.close();
 });
 
 test("a full queue drops and counts", async () => {
@@ -136,22 +230,117 @@ test("a full queue waits if told so", async () => {
   assert.equal(buffer.stats.accepted, 3);
 });
 
-test("events that are not sent at close are reported", async () => {
-  const lost: Event[] = [];
-  const buffer = new EventBuffer(new GatedSender(), { closeTimeout: 10, onError: (events) => lost.push(...events) });
-  const events = [view("lost-1"), view("lost-1")];
+test("events that are not sent at close are reported once, and those in flight as unknown", async () => {
+  const reports: { events: Event[]; error: Error }[] = [];
+  const onError = (events: Event[], error: Error) => reports.push({ events, error });
+  const sender = new GatedSender();
+  const buffer = new EventBuffer(sender, { maxBatch: 2, closeTimeout: 10, onError });
+  const events = ["lost-1", "lost-2", "lost-3"].map(view);
   for (const event of events) await buffer.add(event);
   await buffer.close();
-  assert.deepEqual(lost, events);
-  assert.equal(buffer.stats.failed, 2);
+  assert.deepEqual(reports.map((report) => report.events), [events.slice(0, 2), events.slice(2)]);
+  const [unknown, unsent] = reports.map(({ error }) => error);
+  assert.ok(unknown instanceof ConnectionFailed);
+  assert.match(unknown.message, /^no response within 10 ms after close: the daemon may have stored the events/);
+  assert.match(unknown.message, /safe to send them again with the same `event_id`/);
+  assert.ok(!(unsent instanceof ConnectionFailed));
+  assert.match(unsent!.message, /^not sent within 10 ms after close/);
+  // The response that arrives later changes nothing.
+  sender.open();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(reports.length, 2);
+  const { queued, accepted, failed } = buffer.stats;
+  assert.deepEqual([queued, accepted, failed], [0, 0, 3]);
+});
+
+test("events in a request that outlives the page are reported as unknown", async () => {
+  const reports: [number, Error][] = [];
+  const never = new Promise<Receipt>(() => {});
+  const sender = { send: () => never, sendOnLeave: () => never };
+  const onError = (events: Event[], error: Error) => reports.push([events.length, error]);
+  const buffer = new EventBuffer(sender, { maxBatch: 1, flushInterval: NEVER, closeTimeout: 10, onError });
+  await buffer.add(view("leave-3"));
+  await buffer.add(view("leave-3"));
+  void buffer.leave();
+  await buffer.add(view("leave-3"));
+  await buffer.close();
+  assert.deepEqual(reports.map(([count, error]) => [count, error.name]), [[2, "ConnectionFailed"], [1, "SequorError"]]);
+  assert.equal(buffer.stats.failed, 3);
+});
+
+test("a daemon that hangs at close may have the events, which are safe to send again", async () => {
+  const hanging = new Daemon();
+  await hanging.start();
+  const reports: { events: Event[]; error: Error }[] = [];
+  const closing = new SequorClient({
+    baseUrl: hanging.url,
+    buffer: { maxBatch: 1, closeTimeout: 300, onError: (events, error) => reports.push({ events, error }) },
+  });
+  hanging.pause();
+  void closing.track(view("hang-1"));
+  await closing.close();
+  hanging.resume();
+  assert.equal(reports.length, 1);
+  assert.match(reports[0]!.error.message, /may have stored the events/);
+  const { queued, accepted, failed } = closing.buffer.stats;
+  assert.deepEqual([queued, accepted, failed], [0, 0, 1]);
+  const again = new SequorClient({ baseUrl: hanging.url });
+  await again.sendEvents(reports[0]!.events);
+  assert.equal((await hanging.storedEventIds("hang-1")).length, 1);
+  await hanging.stop();
+  hanging.remove();
+});
+
+test("every call of close waits for the end", async () => {
+  const sender = new GatedSender();
+  const buffer = new EventBuffer(sender, { flushInterval: NEVER });
+  await buffer.add(view("close-2"));
+  const ended: number[] = [];
+  const closes = [1, 2].map((number) => buffer.close().then(() => ended.push(number)));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(ended, []);
+  sender.open();
+  await Promise.all(closes);
+  assert.equal(buffer.stats.accepted, 1);
+});
+
+test("onError can track, flush and close", async () => {
+  const queued: boolean[] = [];
+  let calls = 0;
+  const sender = {
+    send: async (records: string[]): Promise<Receipt> => {
+      if (records[0]!.includes("call-1")) throw new Error("refused");
+      return receipt(records.length);
+    },
+    sendOnLeave: async () => receipt(0),
+  };
+  const buffer: EventBuffer = new EventBuffer(sender, {
+    maxBatch: 1,
+    capacity: 1,
+    whenFull: "wait",
+    closeTimeout: PATIENCE,
+    onError: async () => {
+      calls += 1;
+      queued.push(await buffer.add(view("call-2")));
+      await buffer.flush();
+      await buffer.close();
+      queued.push(await buffer.add(view("call-3")));
+    },
+  });
+  await buffer.add(view("call-1"));
+  await waitUntil("onError has ended", () => queued.length === 2);
+  await buffer.close();
+  assert.deepEqual([calls, queued], [1, [true, false]]);
+  const { accepted, failed, dropped } = buffer.stats;
+  assert.deepEqual([accepted, failed, dropped], [1, 1, 1]);
 });
 
 test("an error in onError does not stop the buffer", async () => {
   const [attempts, logged] = [[] as number[], console.error];
   console.error = () => {};
   const sender = {
-    send: async (events: Event[]): Promise<Receipt> => {
-      attempts.push(events.length);
+    send: async (records: string[]): Promise<Receipt> => {
+      attempts.push(records.length);
       throw new Error("refused");
     },
     sendOnLeave: async () => receipt(0),
@@ -225,6 +414,21 @@ test("a browser's pagehide and visibilitychange send the queue with keepalive", 
 });
 
 test("invalid options are errors", () => {
-  const options = { maxBatch: 11, capacity: 10, closeTimeout: PATIENCE };
-  assert.throws(() => new EventBuffer(new GatedSender(), options), /maxBatch is 11; it must be 1 to capacity \(10\)/);
+  const refused = (options: object, message: string) =>
+    assert.throws(() => new EventBuffer(new GatedSender(), options), { name: "RangeError", message });
+  const counts = [0, -1, 1.5, NaN, Infinity, undefined, "500"];
+  for (const count of counts) {
+    const shown = typeof count === "string" ? JSON.stringify(count) : count;
+    refused({ capacity: count }, `capacity is ${shown}; it must be a whole number from 1 to 9007199254740991`);
+    refused({ maxBatch: count }, `maxBatch is ${shown}; it must be a whole number from 1 to capacity (10000)`);
+  }
+  refused({ maxBatch: 11, capacity: 10 }, "maxBatch is 11; it must be a whole number from 1 to capacity (10)");
+  for (const name of ["flushInterval", "closeTimeout"]) {
+    // Timers end a longer time after 1 ms.
+    for (const time of [-1, NaN, Infinity, 2 ** 31, undefined]) {
+      refused({ [name]: time }, `${name} is ${time}; it must be 0 to 2147483647 milliseconds`);
+    }
+    for (const time of [0, 0.5, 2 ** 31 - 1]) new EventBuffer(new GatedSender(), { [name]: time });
+  }
+  refused({ whenFull: "block" }, 'whenFull is "block"; it must be "drop" or "wait"');
 });

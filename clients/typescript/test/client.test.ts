@@ -83,13 +83,98 @@ test("a signal ends a request, a wait for a retry, and a stream", async () => {
   await assert.rejects(lists.next(), isReason);
 });
 
-test("an id that a URL would drop is an error", () => {
+test("an id that a path cannot have is an error", async () => {
   const client = new SequorClient({ baseUrl: daemon.url });
-  assert.throws(() => client.getItem(".."), /the id ".." cannot be in a URL/);
+  for (const id of [".", "..", "", undefined, null, NaN, {}] as unknown[] as string[]) {
+    const shown = typeof id === "string" ? JSON.stringify(id) : String(id);
+    const calls: (() => unknown)[] = [
+      () => client.getItem(id),
+      () => client.putItem(id, {}),
+      () => client.patchItem(id, {}),
+      () => client.similarItems(id),
+      () => client.recommendations(id),
+      () => client.recommendationPages(id, 5).next(),
+      () => client.streamRecommendations(id).next(),
+      () => client.updateUser(id, {}),
+      () => client.mergeUsers(id, "ann"),
+      () => client.getPlacement(id),
+      () => client.putPlacement(id, {}),
+      () => client.deletePlacement(id),
+    ];
+    for (const call of calls) {
+      const message = `the id ${shown} cannot be in a URL; an id is a text of 1 to 256 bytes other than "." and ".."`;
+      await assert.rejects(async () => call(), { name: "RangeError", message }, String(call));
+    }
+  }
 });
 
-test("an address without http is an error", () => {
-  assert.throws(() => new SequorClient({ baseUrl: "localhost:8080" }), /it must begin with http:\/\/ or https:\/\//);
+test("an invalid address is an error that names it", () => {
+  const addresses = ["", " ", "localhost:8080", "/recs", "http://", "http://a b", "http://a:99999", "http://a:x"];
+  const others = ["ftp://a", "http://a?x=1", "http://a/#f", 8080, {}] as string[];
+  for (const baseUrl of [...addresses, ...others]) {
+    const shown = typeof baseUrl === "string" ? JSON.stringify(baseUrl) : String(baseUrl);
+    const message = `baseUrl is ${shown}; it must be http://HOST:PORT or https://HOST:PORT, without a query`;
+    assert.throws(() => new SequorClient({ baseUrl }), { name: "RangeError", message });
+  }
+  for (const baseUrl of ["http://ann:secret@a", "http://secret@a:80"]) {
+    const isRefusal = (error: Error) => error.message.includes("use `key`") && !error.message.includes("secret");
+    assert.throws(() => new SequorClient({ baseUrl }), isRefusal);
+  }
+  for (const baseUrl of ["http://[::1]:65535", "https://a", "http://a:1/shop/"]) new SequorClient({ baseUrl });
+});
+
+test("a key that a header cannot have is refused without repeating it", () => {
+  for (const key of ["secret\r", "secret\nx: y", "secret\0", "секрет-secret", 7] as string[]) {
+    const isRefusal = (error: Error) => error.message.includes("the key has") && !error.message.includes("secret");
+    assert.throws(() => new SequorClient({ key }), isRefusal);
+  }
+  for (const key of ["sq_1a2b3c4d_x", "with space~", ""]) new SequorClient({ key });
+});
+
+test("a page can name an address of its own origin", async () => {
+  const scope = globalThis as { location?: unknown };
+  scope.location = { href: "https://shop.example/teas?page=2#top" };
+  try {
+    const urls: unknown[] = [];
+    const fetched: typeof fetch = async (url) => {
+      urls.push(url);
+      return Response.json({ items: [] });
+    };
+    for (const baseUrl of ["", "/recs", "/recs/"]) await new SequorClient({ baseUrl, fetch: fetched }).trendingItems();
+    assert.deepEqual(urls, ["/v1/trending", "/recs/v1/trending", "/recs/v1/trending"]);
+    assert.throws(() => new SequorClient({ baseUrl: "/recs?x=1" }), /without a query/);
+  } finally {
+    delete scope.location;
+  }
+});
+
+test("invalid times and numbers of attempts are errors", () => {
+  for (const timeout of [0, -1, NaN, Infinity, 2 ** 31]) {
+    const message = `timeout is ${timeout}; it must be 1 to 2147483647 milliseconds`;
+    assert.throws(() => new SequorClient({ timeout }), { name: "RangeError", message });
+  }
+  for (const attempts of [0, -1, NaN]) {
+    const message = `retry.attempts is ${attempts}; it must be at least 1`;
+    assert.throws(() => new SequorClient({ retry: { attempts } }), { name: "RangeError", message });
+  }
+  for (const name of ["baseDelay", "maxDelay", "maxRetryAfter"]) {
+    for (const time of [-1, NaN]) {
+      const message = `retry.${name} is ${time}; it must be at least 0`;
+      assert.throws(() => new SequorClient({ retry: { [name]: time } }), { name: "RangeError", message });
+    }
+    new SequorClient({ retry: { [name]: Infinity, attempts: Infinity } });
+  }
+});
+
+test("a wait that is longer than timers allow does not end at once", async () => {
+  for (const milliseconds of [2 ** 31, Infinity]) {
+    const controller = new AbortController();
+    const wait = timerSleep(true)(milliseconds, controller.signal);
+    const first = await Promise.race([wait.then(() => "ended"), timerSleep(false)(50, undefined).then(() => "waits")]);
+    controller.abort(new Error("ended"));
+    await assert.rejects(wait, /ended/);
+    assert.equal(first, "waits");
+  }
 });
 
 test("the key is sent as a bearer token", async () => {

@@ -77,6 +77,15 @@ export class Daemon {
     await this.#end("SIGTERM");
   }
 
+  /** Lets the daemon hang: the system accepts its connections, and it answers nothing. */
+  pause(): void {
+    this.#process!.kill("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#process!.kill("SIGCONT");
+  }
+
   remove(): void {
     rmSync(this.#folder, { recursive: true });
   }

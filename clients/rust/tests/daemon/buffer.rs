@@ -1,6 +1,7 @@
 //! The buffer with a daemon: what it sends, when, and what a closed client refuses.
 
 use sequor_client::{BufferOptions, ClientOptions, Event, SequorClient, SequorError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::harness::{Daemon, wait_until};
@@ -57,4 +58,29 @@ fn an_event_without_a_time_gets_the_time_at_which_it_was_tracked() {
     client.close();
     daemon.stop();
     assert_eq!(daemon.exported_events()[0]["timestamp"], 1_700_000_000_500_u64);
+}
+
+#[test]
+fn a_daemon_that_hangs_at_close_may_have_the_events_which_are_safe_to_send_again() {
+    let Some(daemon) = Daemon::start(&[]) else { return };
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let on_lost = {
+        let reports = Arc::clone(&reports);
+        move |events: &[Event], error: &SequorError| reports.lock().unwrap().push((events.to_vec(), error.to_string()))
+    };
+    let close_timeout = Duration::from_millis(300);
+    let options = BufferOptions { max_batch: 1, close_timeout, on_lost: Arc::new(on_lost), ..BufferOptions::default() };
+    let closing = client(&daemon, options);
+    daemon.pause();
+    closing.track(view("hang")).unwrap();
+    closing.close();
+    daemon.resume();
+    let reports = reports.lock().unwrap();
+    let [(events, error)] = reports.as_slice() else { panic!("{} reports", reports.len()) };
+    assert!(error.contains("the daemon may have stored the events"), "{error}");
+    let stats = closing.stats();
+    assert_eq!((stats.queued, stats.accepted, stats.failed), (0, 0, 1));
+    let again = closing.send_events(events).unwrap();
+    assert_eq!(again.accepted + again.duplicates, 1);
+    assert_eq!(daemon.stored_event_ids("hang").len(), 1);
 }

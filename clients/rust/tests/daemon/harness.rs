@@ -99,6 +99,20 @@ impl Daemon {
         process.wait().unwrap();
     }
 
+    /// Lets the daemon hang: the system accepts its connections, and it answers nothing.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
     /// Stops the daemon: it ends with its standard input.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
