@@ -1,6 +1,7 @@
 //! `sequor admin`: calls the admin endpoint of a daemon.
 
 use clap::{Args, Subcommand};
+use jiff::civil::Date;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::net::IpAddr;
@@ -121,7 +122,8 @@ enum AdminRequest {
     Reload,
     /// Set the log level until the next reload.
     LogLevel {
-        /// Level: error, warn, info, debug or trace.
+        /// Level of the log.
+        #[arg(value_parser = ["error", "warn", "info", "debug", "trace"])]
         level: String,
     },
     /// Drain the daemon before a stop: it rejects writes and stores all state. Reads continue.
@@ -188,8 +190,8 @@ struct PurgeFlags {
     /// Address of the client that sent the events. For IPv6, the whole /64 network counts.
     #[arg(long, value_name = "IP")]
     from_address: Option<IpAddr>,
-    /// Only events that arrived at this time or later: a duration before now, such as 2h or 1d, or
-    /// a time, such as 2026-01-31T08:00:00Z.
+    /// Only events that arrived at this time or later: a duration before now, such as 2h or 1d, a
+    /// time, such as 2026-01-31T08:00:00Z, or a date.
     #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
     since: Option<Timestamp>,
     /// Only events that arrived before this time, in the same notation.
@@ -223,7 +225,7 @@ struct AttributionFlags {
     #[arg(long, value_name = "NAME")]
     placement: Option<String>,
     /// Only lists that were shown at this time or later: a duration before now, such as 2h or 30d,
-    /// or a time, such as 2026-01-31T08:00:00Z.
+    /// a time, such as 2026-01-31T08:00:00Z, or a date.
     #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
     from: Option<Timestamp>,
     /// Only lists that were shown before this time, in the same notation.
@@ -251,15 +253,17 @@ impl AttributionFlags {
     }
 }
 
-/// Parses a duration before now or a time in the format of RFC 3339.
+/// Parses a duration before now, a time in the format of RFC 3339, or a date, which begins at midnight
+/// in UTC.
 fn parse_past_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(before) = text.parse::<Period>()
         && before != Period::OFF
     {
         return Ok(Clock::system().now().saturating_sub(before.as_millis()));
     }
-    let time = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
-    time.map_err(|_| "must be a duration such as 2h or 1d, or a time such as 2026-01-31T08:00:00Z".to_owned())
+    let of_date = |_| format!("{}T00:00:00Z", text.parse::<Date>()?).parse();
+    let time = text.parse::<jiff::Timestamp>().or_else(of_date).map(jiff::Timestamp::as_millisecond);
+    time.map_err(|_| "must be a duration such as 2h or 1d, a time such as 2026-01-31T08:00:00Z, or a date".to_owned())
 }
 
 impl AdminRequest {
@@ -346,6 +350,7 @@ mod tests {
         let hour = Clock::system().now() - parsed;
         assert!((3_600_000..3_660_000).contains(&hour), "{hour}");
         assert_eq!(parse_past_time("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
+        assert_eq!(parse_past_time("2023-11-14"), Ok(1_699_920_000_000));
         assert!(["", "off", "yesterday", "2"].iter().all(|text| parse_past_time(text).is_err()));
     }
 

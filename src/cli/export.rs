@@ -14,6 +14,7 @@ use super::data_dir::{self, AdminClient};
 #[cfg(feature = "parquet")]
 use super::event_table::EventTableWriter;
 use super::flags::RuntimeFlags;
+use super::output_file::replaced_file;
 use super::progress_display::ProgressDisplay;
 use crate::domain::Offset;
 #[cfg(not(feature = "parquet"))]
@@ -136,18 +137,7 @@ impl Export {
 
     fn write_file(&self, file: &Path) -> anyhow::Result<()> {
         let error_context = || format!("cannot write {}", file.display());
-        // The file replaces the target of a link, not the link.
-        let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-        ensure!(
-            !target.is_symlink(),
-            "cannot write {}: it is a link to a file that does not exist; create that file, or remove the link",
-            file.display()
-        );
-        ensure!(
-            (target.is_file() || !target.exists()) && !["/dev", "/proc"].iter().any(|folder| file.starts_with(folder)),
-            "cannot write {}: it exists and is not a regular file; name another file, or `-` for standard output",
-            file.display()
-        );
+        let target = replaced_file(file)?;
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let mut unfinished = create_unfinished(folder, &name).with_context(error_context)?;

@@ -25,7 +25,6 @@ mod event_sorter;
 #[cfg(feature = "parquet")]
 mod event_table;
 mod export;
-mod file_conflict;
 mod file_digest;
 mod file_flags;
 mod flags;
@@ -47,6 +46,7 @@ mod list_table;
 mod log_follower;
 mod man_pages;
 mod migrate;
+mod output_file;
 mod plot;
 mod progress_display;
 mod progress_file;

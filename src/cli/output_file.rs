@@ -1,4 +1,4 @@
-//! Checks that a command does not overwrite a file that it reads.
+//! Checks the files that a command writes: that it does not read them, and that they can be replaced.
 
 use anyhow::ensure;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +22,25 @@ pub(super) fn ensure_not_read<'p>(
         );
     }
     Ok(())
+}
+
+/// The file that a command replaces: the target of a link, not the link.
+///
+/// # Errors
+/// If it is a link to a file that does not exist, or no regular file.
+pub(super) fn replaced_file(file: &Path) -> anyhow::Result<PathBuf> {
+    let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    ensure!(
+        !target.is_symlink(),
+        "cannot write {}: it is a link to a file that does not exist; create that file, or remove the link",
+        file.display()
+    );
+    ensure!(
+        (target.is_file() || !target.exists()) && !["/dev", "/proc"].iter().any(|folder| file.starts_with(folder)),
+        "cannot write {}: it exists and is not a regular file; name another file, or, if the command can, `-` for standard output",
+        file.display()
+    );
+    Ok(target)
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

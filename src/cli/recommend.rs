@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use super::batch_users::{BatchUsers, read_user_file};
 use super::client_auth::ClientAuth;
-use super::file_conflict::ensure_not_read;
 use super::flags::RuntimeFlags;
 use super::list_file::{ListFileFormat, ListFileWriter};
 use super::list_source::{DirectoryListSource, ListSource};
+use super::output_file::{ensure_not_read, replaced_file};
 use super::progress_display::ProgressDisplay;
 use crate::ingest::STANDARD_INPUT_NAME;
 use crate::learner::RecommendationRequest;
@@ -95,6 +95,7 @@ struct ListCounts {
 impl RecommendLists {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let format = ListFileFormat::of_file(&self.output)?;
+        let output = replaced_file(&self.output)?;
         if let Some(users) = &self.users {
             ensure_not_read("--output", &self.output, [users.as_path()])?;
         }
@@ -111,7 +112,7 @@ impl RecommendLists {
             placement: self.placement.clone(),
             limit: self.limit,
         };
-        let mut writer = ListFileWriter::open(&self.output, format, &arguments)?;
+        let mut writer = ListFileWriter::open(&output, format, &arguments)?;
         let total = users.len();
         let remaining = match writer.last_user() {
             Some(last) => users.after(last).with_context(|| {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::file_conflict::ensure_not_read;
+use super::output_file::ensure_not_read;
 use crate::ingest::ValidationError;
 
 /// The error of a command that rejected some rows. It sets the exit code to 2.

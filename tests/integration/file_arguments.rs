@@ -96,8 +96,14 @@ fn an_invalid_user_is_named_by_its_line_before_any_list() {
     assert!(said.contains("users.txt: line 2: "), "{said}");
     assert_eq!(fs::read_dir(home.dir()).unwrap().filter(|entry| is_left_behind(entry.as_ref().unwrap())).count(), 0);
     fs::write(&users, "\u{feff}ann\n").unwrap();
+    // A link stays, and its target is replaced.
+    let target = home.dir().join("target.csv");
+    std::os::unix::fs::symlink(&target, &lists).unwrap();
+    let said = stderr_text(&run_sequor(&command));
+    assert!(said.contains("it is a link to a file that does not exist"), "{said}");
+    fs::write(&target, "old").unwrap();
     assert!(run_sequor(&command).status.success());
-    assert!(fs::read_to_string(&lists).unwrap().contains("\nann,"));
+    assert!(lists.is_symlink() && fs::read_to_string(&target).unwrap().contains("\nann,"));
 }
 
 fn is_left_behind(entry: &fs::DirEntry) -> bool {
