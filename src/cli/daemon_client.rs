@@ -21,7 +21,7 @@ use crate::http::describe_tls_error;
 use crate::ingest::write_entry;
 use crate::metrics::ThreadRole;
 
-/// Time limit for a response.
+/// Time limit until a response begins, and then for its body.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// If the daemon rejects a request because of overload, the request is retried after this delay.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -198,10 +198,9 @@ impl DaemonClient {
         // The errors of `awc` are not `Send`; only their messages are kept.
         let mut response =
             response.await.map_err(|error| anyhow!("{address} does not answer: {}", describe_send_error(&error)))?;
-        let body = response
-            .body()
-            .limit(MAX_RESPONSE_BYTES)
-            .await
+        let received = actix::clock::timeout(RESPONSE_TIMEOUT, response.body().limit(MAX_RESPONSE_BYTES)).await;
+        let body = received
+            .with_context(|| format!("{address} has not sent its whole response within {RESPONSE_TIMEOUT:?}"))?
             .map_err(|error| anyhow!("cannot read the whole response of {address}: {error}"))?;
         Ok((response.status(), body.to_vec()))
     }

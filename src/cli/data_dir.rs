@@ -5,9 +5,9 @@ use sequor_client::{Connection, ConnectionError, ConnectionOptions, HttpRequest,
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
@@ -132,8 +132,58 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Lines of JSON in the response of a daemon.
 pub(super) struct JsonLines {
     url: String,
-    reader: Box<dyn BufRead>,
+    reader: BufReader<ReaderWithLimit>,
     line: Vec<u8>,
+}
+
+/// Size of the pieces that a [`ReaderWithLimit`] reads, and their number that it reads in advance.
+const PIECE_BYTES: usize = 64 * 1024;
+const PIECES_IN_ADVANCE: usize = 4;
+
+/// Reads from a connection on a thread. A connection that sends nothing for a time is an error.
+struct ReaderWithLimit {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: io::Cursor<Vec<u8>>,
+    limit: Duration,
+}
+
+impl ReaderWithLimit {
+    fn new(mut source: impl Read + Send + 'static, limit: Duration) -> Self {
+        let (sender, pieces) = sync_channel(PIECES_IN_ADVANCE);
+        std::thread::spawn(move || {
+            loop {
+                let mut piece = vec![0; PIECE_BYTES];
+                let read = source.read(&mut piece).map(|length| {
+                    piece.truncate(length);
+                    piece
+                });
+                let is_end = read.as_ref().map_or(true, Vec::is_empty);
+                if sender.send(read).is_err() || is_end {
+                    break;
+                }
+            }
+        });
+        Self { pieces, piece: io::Cursor::default(), limit }
+    }
+}
+
+impl Read for ReaderWithLimit {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let is_used_up = self.piece.position() == self.piece.get_ref().len() as u64;
+        if is_used_up {
+            let next = match self.pieces.recv_timeout(self.limit) {
+                Ok(piece) => piece?,
+                Err(RecvTimeoutError::Timeout) => {
+                    let reason = format!("nothing has arrived for {:?}", self.limit);
+                    return Err(io::Error::new(ErrorKind::TimedOut, reason));
+                }
+                // The thread has sent the end, or the error.
+                Err(RecvTimeoutError::Disconnected) => Vec::new(),
+            };
+            self.piece = io::Cursor::new(next);
+        }
+        self.piece.read(buffer)
+    }
 }
 
 impl JsonLines {
@@ -230,7 +280,8 @@ impl AdminClient {
         let response = self.accept(self.connection.open_stream(&HttpRequest::get(path)))?;
         self.ensure_content_type(&response, "application/x-ndjson")?;
         let url = self.connection.base_url().to_owned();
-        Ok(JsonLines { url, reader: Box::new(BufReader::new(response.into_reader())), line: Vec::new() })
+        let reader = ReaderWithLimit::new(response.into_reader(), RESPONSE_TIMEOUT);
+        Ok(JsonLines { url, reader: BufReader::new(reader), line: Vec::new() })
     }
 
     /// Reads a JSON value.
@@ -283,5 +334,27 @@ impl AdminClient {
             ""
         };
         bail!("{url} refused ({status}): {detail}{hint}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_with_a_limit_reads_all_and_ends_a_stall() {
+        let text = vec![7; 3 * PIECE_BYTES + 5];
+        let mut read = Vec::new();
+        ReaderWithLimit::new(io::Cursor::new(text.clone()), RESPONSE_TIMEOUT).read_to_end(&mut read).unwrap();
+        assert_eq!(read, text);
+        let (stalled, mut sender) = io::pipe().unwrap();
+        io::Write::write_all(&mut sender, b"begin").unwrap();
+        let mut reader = ReaderWithLimit::new(stalled, Duration::from_millis(20));
+        let mut begin = [0; 5];
+        reader.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"begin");
+        assert_eq!(reader.read(&mut begin).unwrap_err().kind(), ErrorKind::TimedOut);
+        drop(sender);
+        assert_eq!(reader.read(&mut begin).unwrap(), 0);
     }
 }
