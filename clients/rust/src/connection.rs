@@ -235,7 +235,8 @@ fn bearer_token(key: &str) -> Result<HeaderValue, SequorError> {
     let is_allowed = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let value = is_allowed.then(|| HeaderValue::try_from(format!("Bearer {key}")).ok()).flatten();
     let mut value = value.ok_or_else(|| {
-        let reason = "the key has a character that a header cannot have, such as a line break or a letter outside ASCII";
+        let reason =
+            "the key has a character that a header cannot have, such as a line break or a letter outside ASCII";
         SequorError::invalid(reason)
     })?;
     value.set_sensitive(true);
