@@ -6,8 +6,10 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from harness import PATIENCE, Daemon, free_port, wait_until
@@ -16,6 +18,7 @@ from sequor import (
     AsyncEventBuffer,
     AsyncSequorClient,
     BufferOptions,
+    ConnectionFailed,
     Event,
     EventBuffer,
     Receipt,
@@ -125,6 +128,22 @@ def test_an_address_without_http_is_an_error() -> None:
         SequorClient("localhost:8080")
 
 
+def test_invalid_arguments_are_errors_that_repeat_no_secret() -> None:
+    for key in ("secret\r", "secret\nx: y", "secret-ключ"):
+        with pytest.raises(ValueError, match="the key has a character") as error:
+            SequorClient(key=key)
+        assert "secret" not in str(error.value)
+    with pytest.raises(ValueError, match="has a user name or a password") as error:
+        SequorClient("http://ann:secret@127.0.0.1")
+    assert "secret" not in str(error.value)
+    with pytest.raises(ValueError, match="timeout is 0; it must be more than 0 seconds"):
+        SequorClient(timeout=0)
+    with SequorClient() as client:
+        for item in ("", ".", ".."):
+            with pytest.raises(ValueError, match="cannot be in a URL"):
+                client.recommendations(item)
+
+
 def test_an_event_without_a_json_form_is_refused_where_it_is_tracked() -> None:
     with SequorClient() as client:
         with pytest.raises(TypeError, match="not JSON serializable"):
@@ -161,18 +180,132 @@ def test_a_full_queue_drops_and_counts_if_told_so() -> None:
     assert (buffer.stats.accepted, buffer.stats.queued, buffer.stats.dropped) == (2, 0, 3)
 
 
-def test_events_that_are_not_sent_at_close_are_reported() -> None:
-    lost: list[Event] = []
+def test_events_at_close_are_reported_once_and_those_in_flight_as_unknown() -> None:
+    reports: list[tuple[list[Event], SequorError]] = []
     send = GatedSend()
-    options = BufferOptions(close_timeout=0.01, on_error=lambda events, error: lost.extend(events))
+    options = BufferOptions(
+        max_batch=2, close_timeout=0.01, on_error=lambda events, error: reports.append((list(events), error))
+    )
     buffer = EventBuffer(send, options)
     events = [view("lost-1", number) for number in range(3)]
     for event in events:
         buffer.add(event)
+    assert send.started.wait(PATIENCE)
     buffer.close()
     send.gate.set()
-    assert lost == events
-    assert (buffer.stats.failed, buffer.stats.queued) == (3, 0)
+    wait_until("the late response", lambda: send.batches == [2])
+    buffer.close()
+    (in_flight, unknown), (unsent, not_sent) = reports
+    assert (in_flight, unsent) == (events[:2], events[2:])
+    assert isinstance(unknown, ConnectionFailed) and "may have stored the events" in str(unknown)
+    assert not isinstance(not_sent, ConnectionFailed) and "not sent within 0.01 s" in str(not_sent)
+    assert (buffer.stats.failed, buffer.stats.queued, buffer.stats.accepted) == (3, 0, 0)
+
+
+def test_later_changes_to_an_event_do_not_reach_the_queue(daemon: Daemon) -> None:
+    properties: dict[str, object] = {"list": [1]}
+    with SequorClient(daemon.url, buffer=BufferOptions(flush_interval=NEVER)) as client:
+        client.track(Event("snapshot-1", "view", "tea", properties=properties, context={"a": 1}))
+        client.track(view("snapshot-1", 2))
+        properties["list"] = object()
+    assert (client.buffer.stats.accepted, client.buffer.stats.failed) == (2, 0)
+
+
+@pytest.mark.parametrize("call", ["close", "flush", "track"])
+def test_on_error_can_use_the_client(call: str) -> None:
+    used: list[object] = []
+    client = SequorClient()
+    is_first = True
+
+    def send(events: Sequence[Event]) -> Receipt:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            raise SequorError("refused")
+        return Receipt(accepted=len(events))
+
+    def use(events: Sequence[Event], error: SequorError) -> None:
+        if call == "track":
+            used.append([client.track(view("use-1")) for _ in range(3)])
+        else:
+            used.append(getattr(client, call)())
+
+    client.buffer = EventBuffer(send, BufferOptions(max_batch=1, capacity=2, on_error=use))
+    client.track(view("use-1"))
+    wait_until("the call", lambda: len(used) == 1)
+    client.close()
+    expected = {"close": None, "flush": True, "track": [True, True, False]}[call]
+    assert used == [expected]
+    stats = client.buffer.stats
+    assert (stats.failed, stats.queued, stats.accepted) == (1, 0, 2 if call == "track" else 0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("is_inherited", [True, False])
+def test_workers_of_multiprocessing_send_their_queues(
+    daemon: Daemon, method: str, is_inherited: bool
+) -> None:
+    user = f"worker-{method}-{is_inherited}"
+    program = (
+        "import multiprocessing, os, sys\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from sequor import *\n"
+        "def make():\n"
+        f"    return SequorClient({daemon.url!r}, buffer=BufferOptions(flush_interval={NEVER}))\n"
+        f"client = make() if {is_inherited} else None\n"
+        "def work(number):\n"
+        "    global client\n"
+        "    client = client or make()\n"
+        f"    client.track(Event({user!r}, 'view', f'i{{number}}'))\n"
+        "if __name__ == '__main__':\n"
+        f"    context = multiprocessing.get_context({method!r})\n"
+        "    if client: work(0)\n"
+        "    with ProcessPoolExecutor(2, mp_context=context) as pool:\n"
+        "        list(pool.map(work, range(1, 7)))\n"
+        "    process = context.Process(target=work, args=(7,))\n"
+        "    process.start()\n"
+        "    process.join()\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "program.py")
+        script.write_text(program)
+        subprocess.run([sys.executable, script], check=True, timeout=PATIENCE)
+    assert len(daemon.stored_event_ids(user)) == (8 if is_inherited else 7)
+
+
+def test_the_recipe_for_sigterm_sends_the_rest(daemon: Daemon) -> None:
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text()
+    (recipe,) = [
+        block.split("```")[0] for block in readme.split("```python\n") if "SIGTERM" in block.split("```")[0]
+    ]
+    program = (
+        f"{recipe}\nimport os, time\nfrom sequor import *\n"
+        f"client = SequorClient({daemon.url!r}, buffer=BufferOptions(flush_interval={NEVER}))\n"
+        "client.track(Event('sigterm-1', 'view', 'tea'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(60)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=PATIENCE).returncode == 0
+    assert len(daemon.stored_event_ids("sigterm-1")) == 1
+
+
+def test_the_end_of_asyncio_run_sends_the_rest(daemon: Daemon) -> None:
+    async def use_the_client() -> None:
+        async with AsyncSequorClient(daemon.url, buffer=BufferOptions(flush_interval=NEVER)) as client:
+            clients.append(client)
+            for number in range(5):
+                await client.track(view("cancel-1", number))
+            await asyncio.sleep(NEVER)
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(use_the_client()))
+        await asyncio.sleep(0.05)
+
+    clients: list[AsyncSequorClient] = []
+    tasks: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+    assert len(daemon.stored_event_ids("cancel-1")) == 5
+    assert (clients[0].buffer.stats.accepted, clients[0].buffer.stats.failed) == (5, 0)
 
 
 def test_flush_waits_for_all_events_or_the_timeout() -> None:
@@ -210,6 +343,9 @@ def test_an_error_in_on_error_does_not_stop_the_buffer() -> None:
         ({"max_batch": 0}, "max_batch is 0; it must be 1 to capacity"),
         ({"max_batch": 11, "capacity": 10}, "max_batch is 11; it must be 1 to capacity"),
         ({"when_full": "wait"}, "when_full is 'wait'; it must be 'block' or 'drop'"),
+        ({"flush_interval": -1}, "flush_interval is -1; it must be 0 to"),
+        ({"close_timeout": float("nan")}, "close_timeout is nan; it must be 0 to"),
+        ({"close_timeout": float("inf")}, "close_timeout is inf; it must be 0 to"),
     ],
 )
 def test_invalid_options_are_errors(options: dict[str, object], message: str) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from sequor._buffer import BufferOptions, BufferStats
+from sequor._buffer import BufferOptions, BufferStats, close_errors
 from sequor._errors import EventsRejected, SequorError
 from sequor._models import Event, Receipt
 
@@ -27,6 +27,8 @@ class AsyncEventBuffer:
         self._options = options
         self._changed = asyncio.Condition()
         self._queue: deque[Event] = deque()
+        # The first events of the queue, which are being sent.
+        self._in_flight = 0
         self._stats = BufferStats()
         self._task: asyncio.Task[None] | None = None
         self._pending_flushes = 0
@@ -74,31 +76,36 @@ class AsyncEventBuffer:
             self._is_closed = True
             self._changed.notify_all()
         if self._task is not None:
-            # `wait` does not cancel the task at the timeout.
-            await asyncio.wait([self._task], timeout=self._options.close_timeout)
+            try:
+                async with asyncio.timeout(self._options.close_timeout):
+                    # `wait` does not cancel the task at the timeout.
+                    await asyncio.wait([self._task])
+                    # At its end, `asyncio.run` cancels the task as well as the caller.
+                    await self._run()
+            except TimeoutError:
+                pass
             self._task.cancel()
-        unsent = list(self._queue)
+        rest = list(self._queue)
+        in_flight, unsent = rest[: self._in_flight], rest[self._in_flight :]
         self._queue.clear()
-        self._stats = replace(self._stats, failed=self._stats.failed + len(unsent))
-        if unsent:
-            self._report(unsent, SequorError(f"not sent within {self._options.close_timeout} s after close"))
+        self._stats = replace(self._stats, failed=self._stats.failed + len(rest))
+        unknown, not_sent = close_errors(self._options.close_timeout)
+        self._report(in_flight, unknown)
+        self._report(unsent, not_sent)
 
     async def _run(self) -> None:
         while batch := await self._next_batch():
             try:
                 receipt = await self._send(batch)
             except SequorError as error:
-                await self._remove(batch)
-                self._report(batch, error)
+                await self._settle(batch, None, batch, error)
             except Exception as error:
-                # A defect, or an event that is not JSON. The task goes on with the next batch.
-                await self._remove(batch)
-                self._report(batch, SequorError(f"the batch cannot be sent: {error!r}"))
+                # A defect. The task goes on with the next batch.
+                await self._settle(batch, None, batch, SequorError(f"the batch cannot be sent: {error!r}"))
             else:
-                await self._remove(batch, receipt)
-                if receipt.rejected:
-                    rejected = [batch[entry.index] for entry in receipt.rejected]
-                    self._report(rejected, EventsRejected(receipt.rejected))
+                rejected = [batch[entry.index] for entry in receipt.rejected]
+                rejection = EventsRejected(receipt.rejected) if rejected else None
+                await self._settle(batch, receipt, rejected, rejection)
 
     async def _next_batch(self) -> list[Event]:
         """Waits for a batch. Empty after `close`."""
@@ -116,18 +123,29 @@ class AsyncEventBuffer:
                 await asyncio.wait_for(self._changed.wait_for(is_due), self._options.flush_interval)
             except TimeoutError:
                 pass
-            count = min(len(self._queue), self._options.max_batch)
-            return [self._queue[index] for index in range(count)]
+            self._in_flight = min(len(self._queue), self._options.max_batch)
+            return [self._queue[index] for index in range(self._in_flight)]
 
-    async def _remove(self, batch: Sequence[Event], receipt: Receipt | None = None) -> None:
-        """Removes a batch that was sent. Without a receipt, its events are lost."""
+    async def _settle(
+        self,
+        batch: Sequence[Event],
+        receipt: Receipt | None,
+        lost: Sequence[Event],
+        error: SequorError | None,
+    ) -> None:
+        """Removes and counts a batch, and reports its lost events."""
         async with self._changed:
             for _ in batch:
                 self._queue.popleft()
+            self._in_flight = 0
             self._stats = self._stats.after_batch(len(batch), receipt)
             self._changed.notify_all()
+        if error is not None:
+            self._report(lost, error)
 
     def _report(self, events: Sequence[Event], error: SequorError) -> None:
+        if not events:
+            return
         try:
             self._options.on_error(events, error)
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -81,7 +82,10 @@ class SequorClient:
         self.close()
 
     def close(self) -> None:
-        """Sends the tracked events and closes the connections."""
+        """Sends the tracked events and closes the connections. In `on_error`, returns at once."""
+        if self.buffer.is_sending_thread:
+            threading.Thread(target=self.close, name="sequor-close").start()
+            return
         self.buffer.close()
         self._http.close()
 

@@ -84,6 +84,12 @@ def encode(value: Any) -> bytes:
 
 
 def _path(*parts: str) -> str:
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise ValueError(
+                f"the id {part!r} cannot be in a URL; "
+                "an id is a text of 1 to 256 bytes other than '.' and '..'"
+            )
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 

@@ -34,6 +34,16 @@ class Connection:
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}; it must begin with http:// or https://")
+        # The messages do not repeat secrets.
+        if "@" in self.base_url:
+            raise ValueError("base_url has a user name or a password; use `key` instead")
+        if self.key and not all(" " <= character <= "~" for character in self.key):
+            raise ValueError(
+                "the key has a character that a header cannot have, "
+                "such as a line break or a letter outside ASCII"
+            )
+        if not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout}; it must be more than 0 seconds")
 
     def http_options(self) -> dict[str, Any]:
         """The arguments of the httpx client."""
@@ -52,12 +62,16 @@ class Connection:
     def queueable(self, event: Event) -> Event:
         """The event with the present time if it has none, so that a queue does not change its time.
 
-        Raises an error if the event has no JSON form, because the background cannot raise it.
+        The event shares nothing with the caller, whose later changes do not reach the queue. Raises an
+        error if it has no JSON form, because the background cannot raise it.
         """
         if event.timestamp is None:
             event = replace(event, timestamp=datetime.fromtimestamp(self.clock(), UTC))
-        encode(event.to_json())
-        return event
+        text = encode(event.to_json())
+        if event.context is None and event.properties is None:
+            return event
+        members = json.loads(text)
+        return replace(event, context=members.get("context"), properties=members.get("properties"))
 
     def delay_before_retry(self, policy: RetryPolicy, attempt: int, failure: Failure) -> float:
         """The delay before the next attempt. Raises the error of the failure if there is none."""
