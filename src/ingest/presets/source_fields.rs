@@ -72,8 +72,10 @@ fn parse_amount(text: &str) -> Option<(f64, Option<String>)> {
         Some(rest) if !rest.ends_with(char::is_alphabetic) => (rest, format!("0.{number}")),
         _ => (before, number.to_owned()),
     };
-    // `15,-` has no minor units.
-    let after = [",-", ".-", ",–", ".–"].iter().find_map(|end| after.strip_prefix(end)).unwrap_or(after);
+    // `1.250,-` has no minor units, so its dot separates thousands.
+    let end = [",-", ".-", ",–", ".–"].into_iter().find(|end| after.starts_with(end));
+    let after = end.and_then(|end| after.strip_prefix(end)).unwrap_or(after);
+    let number = end.and_then(|end| end.get(..1)).map_or(number.clone(), |separator| format!("{number}{separator}0"));
     let words: Vec<_> = before.split_whitespace().chain(after.split_whitespace()).collect();
     if !words.iter().all(|word| is_currency(word)) {
         return None;
@@ -267,6 +269,8 @@ mod tests {
             ("Rs.500", 500.0, None),
             ("99,95 kr.", 99.95, None),
             ("15,-", 15.0, None),
+            ("1.250,- kr", 1250.0, None),
+            ("CHF 1’250.–", 1250.0, Some("CHF")),
             ("$.99", 0.99, None),
             ("0", 0.0, None),
         ] {
